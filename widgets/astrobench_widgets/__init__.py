@@ -1,0 +1,3 @@
+"""Panels and viewers of astrobench for Jupyter."""
+
+from astrobench import __version__ as __version__
