@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-OUT ?= demo
+OUT ?= astrobench-demo
 
 bin := $(VENV)/bin
-pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+# -qq: errors only
+pip := $(bin)/python -m pip -qq --disable-pip-version-check
 
 .PHONY: help demo test check fast bench docs format clean
 
@@ -28,7 +29,7 @@ test: check
 check: $(VENV)/installed-test
 	@$(bin)/ruff check
 	@$(bin)/mypy
-	@$(bin)/lint-imports --no-logo 2>/dev/null || $(bin)/lint-imports
+	@$(bin)/lint-imports --no-logo
 
 fast: $(VENV)/installed-test
 	@$(bin)/python -m pytest -m "not slow" tests
@@ -44,7 +45,7 @@ format: $(VENV)/installed-test
 	@$(bin)/ruff format
 
 clean:
-	rm -rf .venv .venv-ci demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ci astrobench-demo astrobench-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find astrobench widgets tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: a second call installs nothing unless pyproject.toml has changed.
