@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from astrobench.kernels.star_filter import F32, F64, I64
+from astrobench.kernels.star_filter import F32, F64, I64, middle
 
 WINDOW = 3.2  # window radius in its own sigmas; the correction tables of stars.py assume this value
 MAX_PASSES = 30
@@ -30,7 +30,8 @@ def _ring_median(flat: F32, x: float, y: float, inner: float, outer: float, buff
                 count += 1
     if count < 8:
         return 0.0
-    return float(np.median(buffer[:count]))
+    low, high = float(buffer[:count].min()), float(buffer[:count].max())
+    return middle(buffer, count, low, high, 18)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
