@@ -1,0 +1,95 @@
+"""What the picture formats share: display values as bytes, the story as text, the sRGB profile."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrobench.image import Image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+# Cards that may be told to everybody, and the words they get in a picture.
+TOLD = {
+    "OBJECT": "object",
+    "DATE-OBS": "date",
+    "EXPTIME": "exposure",
+    "STACKCNT": "frames",
+    "TOTALEXP": "total_exposure",
+    "FILTER": "filter",
+    "RA": "ra",
+    "DEC": "dec",
+}
+TOLD_IF_ASKED = {"SITELAT": "site_latitude", "SITELONG": "site_longitude", "TELESCOP": "telescope", "OBSERVER": "observer"}
+
+
+def display_values(image: Image) -> NDArray[np.float32]:
+    """Return (C, H, W) values in [0, 1]; linear data are shown through an autostretch; NaN stays NaN."""
+    if image.unit == "display":
+        return np.clip(image.data, 0, 1)
+    from astrobench.kernels.tone import autostretch
+
+    return autostretch(image.data)
+
+
+def to_picture(image: Image) -> Picture:
+    """Return an 8-bit Pillow picture, row 0 on top; pixels without data are black."""
+    from PIL import Image as PillowImage
+
+    values = display_values(image)
+    eight = (np.nan_to_num(values) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    if eight.shape[0] == 1:
+        return PillowImage.fromarray(eight[0])
+    return PillowImage.fromarray(np.ascontiguousarray(np.moveaxis(eight, 0, -1)))
+
+
+def story(image: Image, private: bool) -> dict[str, Any]:
+    """Return what a picture tells of itself: object, exposure, frames, filter, steps and recipe.
+
+    Site coordinates, people and the telescope's name (a Seestar's carries its serial number) only when `private`
+    is False.
+    """
+    told: dict[str, Any] = {"software": f"astrobench {_version()}"}
+    names = TOLD if private else {**TOLD, **TOLD_IF_ASKED}
+    if image.header is not None:
+        for card, word in names.items():
+            value = image.header.get(card)
+            if isinstance(value, str | int | float) and value != "":
+                told[word] = value
+    if image.history:
+        told["steps"] = list(image.history)
+    if image.recipe:
+        told["recipe"] = json.loads(image.recipe)
+    return told
+
+
+def caption(told: dict[str, Any]) -> str:
+    """Return one line for people, for example ``"M 94, 240 x 10 s, IRCUT"``."""
+    parts = [str(told["object"])] if "object" in told else []
+    if "exposure" in told:
+        frames = f"{told['frames']} x " if "frames" in told else ""
+        parts.append(f"{frames}{told['exposure']:g} s" if not isinstance(told["exposure"], str) else told["exposure"])
+    if "filter" in told:
+        parts.append(str(told["filter"]))
+    return ", ".join(parts)
+
+
+@cache
+def srgb_profile() -> bytes:
+    """Return an sRGB colour profile, made by Pillow at run time."""
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _version() -> str:
+    try:
+        return version("astrobench")
+    except PackageNotFoundError:
+        return "unknown"
