@@ -1,0 +1,395 @@
+"""Combine the samples of every pixel into one value, leaving out samples that do not belong.
+
+Arrays in, arrays out: `integrate_samples` checks, prepares tables and shares the pixels among threads; the work
+is in `integrate_blocks`. Rules and combinations follow the references named in `reject`.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+from astrobench.kernels.integrate_blocks import integrate_range
+from astrobench.kernels.integrate_lanes import FLOAT32, UINT16, UINT16_FITS
+from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MEDIAN, MIN
+from astrobench.kernels.reject import GESD, MAD, MINMAX, RULES, SIGMA, WINSORIZED
+from astrobench.kernels.sortnet import LANES, sort_plan
+
+RANGE = 256 * LANES  # pixels between two looks at `check`: about a millisecond at 30 frames
+GESD_LEAST = 4  # fewer samples are not tested
+MOST_FRAMES = 65535  # counts are uint16
+
+Array = NDArray[Any]
+
+
+class Integrated(NamedTuple):
+    """Result of `integrate_samples`; P pixels, N frames.
+
+    ``(x < lower) | (x > upper)`` on normalised samples x rebuilds any frame's rejection mask, except where equal
+    samples were split by frame index, and for the noise model, whose limits differ from frame to frame.
+    """
+
+    value: NDArray[np.float32]
+    """(P,) combined value; NaN where nothing is left."""
+    variance: NDArray[np.float32]
+    """(P,) variance of ``value``, data units squared; NaN where it cannot be known."""
+    coverage: NDArray[np.uint16]
+    """(P,) valid samples."""
+    low: NDArray[np.uint16]
+    """(P,) samples rejected below."""
+    high: NDArray[np.uint16]
+    """(P,) samples rejected above, saturated ones included."""
+    weight: NDArray[np.float32]
+    """(P,) sum of the weights of the survivors."""
+    lower: NDArray[np.float32]
+    """(P,) smallest kept judged value."""
+    upper: NDArray[np.float32]
+    """(P,) largest kept judged value."""
+    rejected: NDArray[np.int64]
+    """(N,) samples rejected per frame, low and high."""
+
+
+def integrate_samples(
+    samples: Array,
+    *,
+    gain: ArrayLike | None = None,
+    offset: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    rule: str = "gesd",
+    low: float = 3.0,
+    high: float = 3.0,
+    combine: str = "mean",
+    passes: int | None = None,
+    noise_floor: ArrayLike | None = None,
+    noise_slope: ArrayLike | None = None,
+    noise_share: float = 0.0,
+    noise_sky: ArrayLike | None = None,
+    scale_floor: float = 0.0,
+    alpha: float = 0.05,
+    max_fraction: float = 0.3,
+    saturation: ArrayLike | None = None,
+    judged: NDArray[np.float32] | None = None,
+    share: NDArray[np.float32] | None = None,
+    swapped: bool = False,
+    threads: int = 1,
+    check: Callable[[], object] | None = None,
+    out: Integrated | None = None,
+) -> Integrated:
+    """Reject outliers among the samples of every pixel and combine the rest.
+
+    Parameters
+    ----------
+    samples : (N, P) float32 or uint16
+        One row per frame, each row contiguous. float32: NaN and infinity are missing. uint16: all are valid.
+    gain, offset : (N,), optional
+        Normalised sample y = x * gain + offset, in float32 with two roundings; default 1 and 0.
+    weight : (N,), optional
+        Frame weights, >= 0. A frame of weight 0 takes part in the judgement but not in the combination.
+    rule : str
+        none, sigma, mad, winsorized, gesd, minmax, percentile or model; see Notes.
+    low, high : float
+        Limits below and above: in scales (sigma, mad, winsorized, model), in counts (minmax), in shares of the
+        median (percentile).
+    combine : str
+        mean (weighted), median (weighted: mean of lower and upper weighted median), sum (N times the mean), min,
+        max.
+    passes : int, optional
+        Most passes of an iterated rule; default: until nothing changes.
+    noise_floor, noise_slope, noise_share, noise_sky
+        Known noise, normalised units. The variance of a sample of frame k with true value m is
+        ``noise_floor[k] + noise_slope[k] * s + (noise_share * s)**2`` with ``s = max(m - noise_sky[k], 0)``:
+        ``noise_floor`` (N,) is the variance at ``noise_sky`` (N,), ``noise_slope`` (N,) the variance per unit of
+        signal (gain / electrons per ADU), ``noise_share`` the part of the signal that differs from frame to
+        frame (seeing, clouds, interpolation). ``noise_sky`` defaults to ``offset``, the level of a raw zero:
+        then this is the CCD equation of IRAF's ccdclip with data above bias.
+    scale_floor : float
+        Least scale of sigma, mad, winsorized and gesd, normalised units; 0.5 ADU times gain for integer data.
+    alpha, max_fraction : float
+        Significance, and largest share of a pixel's samples that gesd may reject.
+    saturation : (N,), optional
+        A raw sample at or above its frame's level is left out before normalisation and counted as high, unless
+        every valid sample of the pixel is.
+    judged : (N, P) float32, optional
+        Values, already normalised, on which the rule decides instead; needs float32 samples.
+    share : (N, P) float32, optional
+        Factor of the weight per sample (area covered); 0 or NaN is missing; needs float32 samples.
+    swapped : bool
+        16-bit samples hold FITS bytes as read from disk (big-endian, offset 32768).
+    threads : int
+        Threads; the result has the same bits for any number.
+    check : callable, optional
+        Called between ranges of pixels in the calling thread; what it raises ends the work.
+    out : Integrated, optional
+        Arrays to overwrite.
+
+    Returns
+    -------
+    Integrated
+        Flat arrays; see there.
+
+    Raises
+    ------
+    ValueError
+        For arrays or numbers that do not fit together.
+
+    Notes
+    -----
+    sigma, mad, winsorized: passes about the median of the survivors with the sample standard deviation, with
+    1.4826 MAD, with Huber's Winsorised sigma, until nothing changes; at least 3 samples stay. gesd: Rosner's
+    generalised ESD test from 4 samples. minmax: fixed counts, equal samples by frame index. percentile: one pass
+    about the median. model: passes about the median with the known noise; at least 1 sample stays.
+
+    Variance, with known noise: sum w^2 var_k(value) / (sum w)^2. Without: sum w (x - mean)^2 / ((n - 1) sum w)
+    over the n survivors of weight above 0, unbiased where w is inverse to the variance, divided for sigma, mad
+    and winsorized by the variance of a standard Gaussian cut at -low and high. A median's variance is that of
+    the mean times its small-sample factor; min and max have none (NaN).
+    """
+    rule_number = _choice("rule", rule, RULES)
+    combination = _choice("combine", combine, COMBINATIONS)
+    frames = samples.shape[0] if samples.ndim == 2 else 0
+    if not 1 <= frames <= MOST_FRAMES:
+        raise ValueError(f"samples has shape {samples.shape}; (N, P) with N from 1 to {MOST_FRAMES} is needed")
+    pixels = samples.shape[1]
+    data = _data(samples, swapped)
+    if (judged is not None or share is not None) and data[0] != FLOAT32:
+        raise ValueError(f"judged and share need float32 samples, these are {samples.dtype}")
+    if min(low, high) < 0 or math.isnan(low) or math.isnan(high):
+        raise ValueError(f"low is {low}, high is {high}; limits must be 0 or more")
+
+    gains = _per_frame("gain", gain, frames, 1.0)
+    offsets = _per_frame("offset", offset, frames, 0.0)
+    weights = _per_frame("weight", weight, frames, 1.0)
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("weight holds a negative or non-finite number")
+    differing = bool((weights != weights[0]).any()) or weights[0] == 0
+    weighted = differing or share is not None
+    levels = _per_frame("saturation", saturation, frames, math.inf)
+    noisy = noise_floor is not None or noise_slope is not None
+    if rule == "model" and not noisy:
+        raise ValueError("rule model needs noise_floor or noise_slope")
+    sky = offsets.astype(np.float64) if noise_sky is None else _per_frame("noise_sky", noise_sky, frames, 0.0, np.float64)
+
+    per_frame = (gains, offsets, weights, levels, weighted, saturation is not None)
+    judging = (
+        *_plane("judged", judged, samples.shape), judged is not None,
+        *_plane("share", share, samples.shape), share is not None,
+    )  # fmt: skip
+    every = judged is not None or (weighted and combination in (MEDIAN, MIN, MAX))
+    limit_low, limit_high = (_counts(low, high, frames) if rule_number == MINMAX else (float(low), float(high)))
+    rule_of = (
+        rule_number, limit_low, limit_high, frames if passes is None else int(passes), float(scale_floor), every
+    )  # fmt: skip
+    model = (
+        sky,
+        _per_frame("noise_floor", noise_floor, frames, 0.0, np.float64),
+        _per_frame("noise_slope", noise_slope, frames, 0.0, np.float64),
+        float(noise_share),
+        noisy,
+    )
+    cut = truncated_variance(low, high) if rule_number in (SIGMA, MAD, WINSORIZED) else 1.0
+    combining = (combination, float(weights[0]), 1.0 / cut)
+    limits = gesd_limits(frames, alpha, max_fraction) if rule_number == GESD else np.full((1, 1), np.inf)
+    tables = (limits, (limits * limits).astype(np.float32), median_factors(frames))
+    steps, rows = sort_plan(frames)
+    plan = (steps, rows, len(steps))
+
+    result = _allocate(frames, pixels) if out is None else out
+    _check_out(result, frames, pixels)
+    result.rejected[:] = 0
+    lock = threading.Lock()
+    stop = threading.Event()
+
+    def work(begin: int) -> None:
+        if stop.is_set():
+            return
+        rejected = np.zeros(frames, np.int64)
+        end = min(begin + RANGE, pixels)
+        integrate_range(
+            begin, end, data, per_frame, judging, rule_of, model, combining, tables, plan, tuple(result[:8]), rejected
+        )
+        with lock:
+            result.rejected[:] += rejected
+
+    _share_out(work, range(0, pixels, RANGE), threads, check, stop)
+    return result
+
+
+def _share_out(
+    work: Callable[[int], None],
+    begins: range,
+    threads: int,
+    check: Callable[[], object] | None,
+    stop: threading.Event,
+) -> None:
+    """Run ``work`` for every begin; ``check`` runs in the calling thread after each one that is done."""
+    if threads <= 1:
+        for begin in begins:
+            if check is not None:
+                check()
+            work(begin)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for _ in pool.map(work, begins):
+                if check is not None:
+                    check()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _choice(name: str, given: str, table: dict[str, int]) -> int:
+    if given not in table:
+        raise ValueError(f"{name} is {given!r}; known are {', '.join(table)}")
+    return table[given]
+
+
+def _per_frame(
+    name: str, given: ArrayLike | None, frames: int, default: float, dtype: type = np.float32
+) -> NDArray[Any]:
+    if given is None:
+        return np.full(frames, default, dtype)
+    array = np.asarray(given, dtype)
+    if array.ndim == 0:
+        return np.full(frames, array, dtype)
+    if array.shape != (frames,):
+        raise ValueError(f"{name} has shape {array.shape}, there are {frames} frames")
+    return np.array(array, dtype, order="C")
+
+
+def _counts(low: float, high: float, frames: int) -> tuple[float, float]:
+    return float(min(int(low), frames)), float(min(int(high), frames))
+
+
+class _Memory:
+    """Plain memory for numpy, whatever array it came from: read-only ones would compile a second kernel."""
+
+    def __init__(self, owner: Array, length: int) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (length,),
+            "typestr": owner.dtype.str,
+            "data": (owner.__array_interface__["data"][0], False),
+        }
+
+
+def _flatten(array: Array) -> tuple[Array, int]:
+    """Return a flat view over all rows and the distance between rows in samples; copies only odd layouts."""
+    size = array.itemsize
+    plain = array.strides[1] == size and array.strides[0] >= 0 and array.strides[0] % size == 0
+    if not (plain and array.flags.aligned):
+        array = np.array(array, order="C")
+    step = array.strides[0] // size
+    if array.size == 0:
+        return np.zeros(1, array.dtype), 0
+    return np.asarray(_Memory(array, (array.shape[0] - 1) * step + array.shape[1])), step
+
+
+def _data(samples: Array, swapped: bool) -> tuple[int, Array, Array, int, int]:
+    no_floats, no_words = np.zeros(1, np.float32), np.zeros(1, np.uint16)
+    if swapped and samples.dtype.kind in "iu" and samples.itemsize == 2:
+        flat, step = _flatten(np.asarray(samples).view(np.uint16))
+        return UINT16_FITS, no_floats, flat, step, samples.shape[1]
+    if samples.dtype == np.uint16 and samples.dtype.isnative and not swapped:
+        flat, step = _flatten(np.asarray(samples))
+        return UINT16, no_floats, flat, step, samples.shape[1]
+    if samples.dtype == np.float32 and samples.dtype.isnative and not swapped:
+        flat, step = _flatten(np.asarray(samples))
+        return FLOAT32, flat, no_words, step, samples.shape[1]
+    raise ValueError(f"samples are {samples.dtype}; float32 or uint16 is needed (16-bit integers if swapped)")
+
+
+def _plane(name: str, given: Array | None, shape: tuple[int, ...]) -> tuple[Array, int]:
+    if given is None:
+        return np.zeros(1, np.float32), 0
+    if given.shape != shape or given.dtype != np.float32:
+        raise ValueError(f"{name} is {given.dtype} {given.shape}; float32 {shape} is needed")
+    return _flatten(np.asarray(given))
+
+
+def _allocate(frames: int, pixels: int) -> Integrated:
+    def plane(dtype: type) -> Array:
+        return np.empty(pixels, dtype)
+
+    return Integrated(
+        plane(np.float32), plane(np.float32), plane(np.uint16), plane(np.uint16), plane(np.uint16),
+        plane(np.float32), plane(np.float32), plane(np.float32), np.zeros(frames, np.int64),
+    )  # fmt: skip
+
+
+def _check_out(out: Integrated, frames: int, pixels: int) -> None:
+    kinds = ("f4", "f4", "u2", "u2", "u2", "f4", "f4", "f4", "i8")
+    for name, array, kind in zip(Integrated._fields, out, kinds, strict=True):
+        length = frames if name == "rejected" else pixels
+        if array.shape != (length,) or array.dtype != np.dtype(kind) or not array.flags.carray:
+            raise ValueError(f"out.{name} is {array.dtype} {array.shape}; contiguous {kind} ({length},) is needed")
+
+
+@lru_cache(maxsize=16)
+def gesd_limits(frames: int, alpha: float, max_fraction: float) -> NDArray[np.float64]:
+    """Critical values of the generalised ESD test for every number of valid samples.
+
+    Parameters
+    ----------
+    frames : int
+        Largest number of samples.
+    alpha : float
+        Two-sided significance of each test.
+    max_fraction : float
+        Share of the samples that may be outliers.
+
+    Returns
+    -------
+    (frames + 1, K) float64
+        Row n holds lambda_1 to lambda_k of n samples, k = floor(max_fraction n) held to 1...n - 3; +inf behind.
+
+    References
+    ----------
+    Rosner, Technometrics 25 (1983) 165; NIST/SEMATECH e-Handbook 1.3.5.17.3.
+    """
+    most = [
+        min(max(1, math.floor(max_fraction * n)), n - 3) if n >= GESD_LEAST else 0 for n in range(frames + 1)
+    ]
+    limits = np.full((frames + 1, max(1, *most)), np.inf)
+    for n, k in enumerate(most):
+        if k < 1:
+            continue
+        i = np.arange(1, k + 1)
+        t = stdtrit(n - i - 1, 1 - alpha / (2 * (n - i + 1)))
+        limits[n, :k] = (n - i) * t / np.sqrt((n - i - 1 + t * t) * (n - i + 1))
+    return limits
+
+
+def truncated_variance(low: float, high: float) -> float:
+    """Variance of a standard Gaussian whose tails below -low and above high are cut off.
+
+    0 sigma on both sides leaves nothing: then 1 is returned, the scatter is left as it is.
+    """
+
+    def density(z: float) -> float:
+        return math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) if math.isfinite(z) else 0.0
+
+    def moment(z: float) -> float:
+        return z * density(z) if math.isfinite(z) else 0.0
+
+    inside = 0.5 * (math.erf(high / math.sqrt(2)) + math.erf(low / math.sqrt(2)))
+    if inside <= 0:
+        return 1.0
+    shift = (density(low) - density(high)) / inside
+    return max(1.0 - (moment(low) + moment(high)) / inside - shift * shift, 1e-3)
+
+
+@lru_cache(maxsize=16)
+def median_factors(frames: int) -> NDArray[np.float64]:
+    """Variance of the median over the variance of the mean, for 0 to ``frames`` Gaussian samples."""
+    factors = np.full(frames + 1, math.pi / 2)
+    return factors
+
+

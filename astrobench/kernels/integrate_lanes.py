@@ -1,0 +1,357 @@
+"""Work on one block of pixels: load it, describe its sorted samples, and screen it for outliers.
+
+A block is (rows, LANES) float32, one row per frame and one lane per pixel; a missing sample is +inf. All loops
+run over whole rows, so they vectorise. Nothing here uses fast-math: every lane gives the same bits wherever in
+the image it lies, and on every machine.
+
+The screens answer one question per pixel: can the rule reject anything here? They work in float32 about the
+median and lean to "yes" by `MARGIN`, which covers their rounding; the exact judges of `reject` then decide.
+"""
+
+import numpy as np
+from numba import njit
+
+from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
+from astrobench.kernels.sortnet import LANES
+
+FLOAT32, UINT16, UINT16_FITS = range(3)
+INF = np.float32(np.inf)
+ZERO = np.float32(0)
+ONE = np.float32(1)
+MARGIN = np.float32(1e-4)  # relative; sums of 300 float32 terms about the median err by less than 2e-5
+LEVEL_ROUNDING = np.float32(2.5e-7)  # relative; the float32 median of an even count is off by half a step
+TIE_MARGIN = np.float32(1e-5)
+SPENT = np.float32(1e-3)  # of the first sum of squares: below it the running float32 sum has lost its digits
+_MAD_TO_SIGMA = np.float32(MAD_TO_SIGMA)
+_WINSOR_CLAMP = np.float32(WINSOR_CLAMP)
+_WINSOR_TO_SIGMA = np.float32(WINSOR_TO_SIGMA)
+
+
+@njit(nogil=True, error_model="numpy")
+def native(stored):
+    """Undo FITS storage of unsigned 16-bit numbers: big-endian, offset by 32768."""
+    swapped = np.uint16((stored >> np.uint16(8)) | np.uint16(stored << np.uint16(8)))
+    return np.uint16(swapped ^ np.uint16(0x8000))
+
+
+@njit(nogil=True, error_model="numpy")
+def load_row(kind, floats, words, start, m, gain, offset, row):
+    """Normalise ``m`` samples of one frame: two roundings, as numpy does, so that masks can be rebuilt."""
+    if kind == FLOAT32:
+        source = floats[start : start + m]
+        for p in range(m):
+            y = source[p] * gain + offset
+            row[p] = y if abs(y) < INF else INF
+    elif kind == UINT16:
+        counts = words[start : start + m]
+        for p in range(m):
+            row[p] = np.float32(counts[p]) * gain + offset
+    else:
+        counts = words[start : start + m]
+        for p in range(m):
+            row[p] = np.float32(native(counts[p])) * gain + offset
+
+
+@njit(nogil=True, error_model="numpy")
+def raw_sample(kind, floats, words, i):
+    """One sample as recorded, float32."""
+    if kind == FLOAT32:
+        return floats[i]
+    if kind == UINT16:
+        return np.float32(words[i])
+    return np.float32(native(words[i]))
+
+
+@njit(nogil=True, error_model="numpy")
+def count_valid(block, n, valid):
+    """Valid samples per lane of an unsorted or sorted block."""
+    for p in range(LANES):
+        valid[p] = 0
+    for k in range(n):
+        row = block[k]
+        for p in range(LANES):
+            valid[p] += np.int32(1) if row[p] < INF else np.int32(0)
+
+
+@njit(nogil=True, error_model="numpy")
+def extremes(block, n, lowest, highest):
+    """Smallest and largest valid sample per lane of an unsorted block (+inf, -inf where none)."""
+    for p in range(LANES):
+        lowest[p] = INF
+        highest[p] = -INF
+    for k in range(n):
+        row = block[k]
+        for p in range(LANES):
+            y = row[p]
+            lowest[p] = y if y < lowest[p] else lowest[p]
+            z = y if y < INF else -INF
+            highest[p] = z if z > highest[p] else highest[p]
+
+
+@njit(nogil=True, error_model="numpy")
+def sorted_marks(block, n, valid, lowest, highest, median):
+    """Count, ends and median of every lane of a sorted block (NaN where nothing is valid)."""
+    full = True
+    last = block[n - 1]
+    for p in range(LANES):
+        full &= last[p] < INF
+    if full:
+        first = block[0]
+        a = block[(n - 1) >> 1]
+        b = block[n >> 1]
+        for p in range(LANES):
+            valid[p] = n
+            lowest[p] = first[p]
+            highest[p] = last[p]
+            median[p] = np.float32(0.5) * (a[p] + b[p])
+        return True
+    count_valid(block, n, valid)
+    for p in range(LANES):
+        v = valid[p]
+        if v > 0:
+            lowest[p] = block[0, p]
+            highest[p] = block[v - 1, p]
+            median[p] = np.float32(0.5) * (block[(v - 1) >> 1, p] + block[v >> 1, p])
+        else:
+            lowest[p] = np.nan
+            highest[p] = np.nan
+            median[p] = np.nan
+    return False
+
+
+@njit(nogil=True, error_model="numpy")
+def moments(block, n, median, sum1, sum2):
+    """Sums of d and d*d about the median. Four rows a turn keep the sums in registers; padding adds nothing."""
+    for p in range(LANES):
+        sum1[p] = ZERO
+        sum2[p] = ZERO
+    for k in range(0, n, 4):
+        r0 = block[k]
+        r1 = block[k + 1]
+        r2 = block[k + 2]
+        r3 = block[k + 3]
+        for p in range(LANES):
+            c = median[p]
+            d0 = r0[p] - c if r0[p] < INF else ZERO
+            d1 = r1[p] - c if r1[p] < INF else ZERO
+            d2 = r2[p] - c if r2[p] < INF else ZERO
+            d3 = r3[p] - c if r3[p] < INF else ZERO
+            sum1[p] = sum1[p] + ((d0 + d1) + (d2 + d3))
+            sum2[p] = sum2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
+
+
+@njit(nogil=True, error_model="numpy")
+def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
+    """Scale per lane below which one of the ends is rejected; 0 where nothing can be.
+
+    An end x is rejected exactly when the scale is below |x - median| / k. Enlarged by the rounding margin.
+    """
+    for p in range(LANES):
+        c = median[p]
+        below = (c - lowest[p]) / k_low
+        above = (highest[p] - c) / k_high
+        far = below if below > above else above
+        far = far * (ONE + MARGIN) + LEVEL_ROUNDING * abs(c) / (k_low if k_low < k_high else k_high)
+        live = valid[p] > least and highest[p] > lowest[p] and far > floor
+        reached[p] = far if live else ZERO
+
+
+@njit(nogil=True, error_model="numpy")
+def screen_sigma(valid, sum1, sum2, reached, flag):
+    """Flag lanes whose standard deviation is below the scale at which an end falls."""
+    for p in range(LANES):
+        v = np.float32(valid[p])
+        variance = (sum2[p] - sum1[p] * sum1[p] / v) / (v - ONE)
+        flag[p] = reached[p] > ZERO and not (variance > reached[p] * reached[p])
+
+
+@njit(nogil=True, error_model="numpy")
+def screen_mad(block, n, valid, median, reached, count, flag):
+    """Flag lanes where at least half the samples lie nearer than the MAD that lets the ends stay.
+
+    The MAD is below T exactly when the middle of the sorted deviations is: counting beats sorting them.
+    """
+    for p in range(LANES):
+        count[p] = 0
+    for k in range(0, n, 4):
+        r0 = block[k]
+        r1 = block[k + 1]
+        r2 = block[k + 2]
+        r3 = block[k + 3]
+        for p in range(LANES):
+            c = median[p]
+            t = reached[p] * (ONE / _MAD_TO_SIGMA)
+            near = np.int32(1) if abs(r0[p] - c) < t else np.int32(0)
+            near += np.int32(1) if abs(r1[p] - c) < t else np.int32(0)
+            near += np.int32(1) if abs(r2[p] - c) < t else np.int32(0)
+            near += np.int32(1) if abs(r3[p] - c) < t else np.int32(0)
+            count[p] += near
+    for p in range(LANES):
+        flag[p] = reached[p] > ZERO and count[p] >= (valid[p] + 1) >> 1
+
+
+@njit(nogil=True, error_model="numpy")
+def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2, flag):
+    """Flag lanes whose Winsorised sigma may be below the scale S at which an end falls; one pass, no iteration.
+
+    Let g(t) = 1.134 sd(samples clamped to median +- t). Clamping is a contraction, so g never falls with t. The
+    iteration starts at sd and clamps at 1.5 times the smallest sigma so far; if sd >= S and g(1.5 S) >= S, then
+    by induction no sigma of the sequence is below S, and nothing is rejected.
+    """
+    for p in range(LANES):
+        work1[p] = ZERO
+        work2[p] = ZERO
+    for k in range(0, n, 4):
+        r0 = block[k]
+        r1 = block[k + 1]
+        r2 = block[k + 2]
+        r3 = block[k + 3]
+        for p in range(LANES):
+            c = median[p]
+            t = reached[p] * _WINSOR_CLAMP
+            d0 = r0[p] - c if r0[p] < INF else ZERO
+            d1 = r1[p] - c if r1[p] < INF else ZERO
+            d2 = r2[p] - c if r2[p] < INF else ZERO
+            d3 = r3[p] - c if r3[p] < INF else ZERO
+            d0 = d0 if d0 < t else t
+            d1 = d1 if d1 < t else t
+            d2 = d2 if d2 < t else t
+            d3 = d3 if d3 < t else t
+            d0 = d0 if d0 > -t else -t
+            d1 = d1 if d1 > -t else -t
+            d2 = d2 if d2 > -t else -t
+            d3 = d3 if d3 > -t else -t
+            work1[p] = work1[p] + ((d0 + d1) + (d2 + d3))
+            work2[p] = work2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
+    scale = _WINSOR_TO_SIGMA * _WINSOR_TO_SIGMA
+    for p in range(LANES):
+        v = np.float32(valid[p])
+        s = reached[p] * reached[p] * (ONE + MARGIN)
+        variance = (sum2[p] - sum1[p] * sum1[p] / v) / (v - ONE)
+        clamped = scale * (work2[p] - work1[p] * work1[p] / v) / (v - ONE)
+        flag[p] = reached[p] > ZERO and not (variance >= s and clamped >= s)
+
+
+@njit(nogil=True, error_model="numpy")
+def screen_gesd(
+    flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, work1, work2, first, last, x_low, x_high, flag
+):
+    """Flag lanes where some R_i may exceed lambda_i: all removals of the exact test, on float32 running sums.
+
+    ``limits2`` (K, LANES) float32 holds lambda_i squared for each lane's own count, +inf behind its last. The
+    sums stay good until an R_i exceeds its limit, and from then on the lane is flagged anyway; so are lanes
+    where the two ends are about equally far, because the exact test may take the other one.
+    """
+    for p in range(LANES):
+        work1[p] = sum1[p]
+        work2[p] = sum2[p]
+        first[p] = 0
+        last[p] = valid[p] - 1
+        x_low[p] = lowest[p] - median[p]
+        x_high[p] = highest[p] - median[p]
+        flag[p] = False
+    for i in range(steps):
+        row = limits2[i]
+        for p in range(LANES):
+            v = np.float32(valid[p] - i)
+            mean = work1[p] / v
+            squares = work2[p] - work1[p] * mean
+            below = mean - x_low[p]
+            above = x_high[p] - mean
+            low = below > above
+            far = below if low else above
+            other = above if low else below
+            least = floor2 * (v - ONE)
+            scale = squares if squares > least else least
+            over = far * far * (v - ONE) > row[p] * scale * (ONE - MARGIN)
+            tie = far - other <= TIE_MARGIN * far
+            spent = squares < SPENT * sum2[p]
+            flag[p] |= (row[p] < INF) & (over | tie | spent)
+            d = x_low[p] if low else x_high[p]
+            work1[p] -= d
+            work2[p] -= d * d
+            a = first[p] + np.int32(1) if low else first[p]
+            b = last[p] if low else last[p] - np.int32(1)
+            first[p] = a
+            last[p] = b
+            a = a if a < b else b
+            b = b if b > np.int32(0) else np.int32(0)
+            index = a if low else b
+            index = index if index > np.int32(0) else np.int32(0)
+            x = flat[index * np.int32(LANES) + np.int32(p)] - median[p]
+            x_low[p] = x if low else x_low[p]
+            x_high[p] = x_high[p] if low else x
+    for p in range(LANES):
+        flag[p] &= highest[p] > lowest[p]
+
+
+@njit(nogil=True, error_model="numpy")
+def screen_percentile(valid, median, lowest, highest, k_low, k_high, flag):
+    """Flag lanes with an end farther from the median than its share of the median."""
+    for p in range(LANES):
+        c = median[p]
+        slack = (ONE - MARGIN) * c
+        rounding = LEVEL_ROUNDING * c
+        low = c - lowest[p] + rounding > k_low * slack
+        high = highest[p] - c + rounding > k_high * slack
+        flag[p] = valid[p] > 1 and c > ZERO and (low or high)
+
+
+@njit(nogil=True, error_model="numpy")
+def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, share, flag):
+    """Flag lanes with a sample beyond its own frame's known noise about the median. ``block`` is unsorted."""
+    low2 = k_low * k_low * (ONE - MARGIN)
+    high2 = k_high * k_high * (ONE - MARGIN)
+    for p in range(LANES):
+        flag[p] = False
+    for k in range(n):
+        row = block[k]
+        for p in range(LANES):
+            c = median[p]
+            signal = c - sky[k]
+            signal = signal if signal > ZERO else ZERO
+            variance = floor[k] + slope[k] * signal + (share * signal) * (share * signal)
+            y = row[p]
+            d = y - c
+            k2 = high2 if d > ZERO else low2
+            slack = abs(d) + LEVEL_ROUNDING * abs(c)
+            flag[p] |= (y < INF) & (slack * slack > k2 * variance)
+    for p in range(LANES):
+        flag[p] &= valid[p] > 1
+
+
+@njit(nogil=True, error_model="numpy")
+def plain_sums(block, n, sum_y, sum_yy):
+    """Float64 sums of valid samples of an unsorted block."""
+    for p in range(LANES):
+        sum_y[p] = 0.0
+        sum_yy[p] = 0.0
+    for k in range(n):
+        row = block[k]
+        for p in range(LANES):
+            y = np.float64(row[p] if row[p] < INF else ZERO)
+            sum_y[p] += y
+            sum_yy[p] += y * y
+
+
+@njit(nogil=True, error_model="numpy")
+def weighted_sums(block, n, weight, sum_w, sum_ww, sum_wy, sum_wyy, used):
+    """Float64 weighted sums of valid samples of an unsorted block; ``used`` counts weights above 0."""
+    for p in range(LANES):
+        sum_w[p] = 0.0
+        sum_ww[p] = 0.0
+        sum_wy[p] = 0.0
+        sum_wyy[p] = 0.0
+        used[p] = 0.0
+    for k in range(n):
+        row = block[k]
+        w_row = weight[k]
+        for p in range(LANES):
+            valid = row[p] < INF
+            y = np.float64(row[p] if valid else ZERO)
+            w = np.float64(w_row[p] if valid else ZERO)
+            sum_w[p] += w
+            sum_ww[p] += w * w
+            sum_wy[p] += w * y
+            sum_wyy[p] += (w * y) * y
+            used[p] += 1.0 if w > 0.0 else 0.0

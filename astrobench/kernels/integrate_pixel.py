@@ -1,0 +1,214 @@
+"""Combine one pixel in float64: fetch its samples in frame order, mark the rejected, give value and variance."""
+
+import numpy as np
+from numba import njit
+
+from astrobench.kernels.integrate_lanes import INF, raw_sample
+from astrobench.kernels.reject import median_of_run, model_variance
+
+MEAN, MEDIAN, SUM, MIN, MAX = range(5)
+COMBINATIONS = {"mean": MEAN, "median": MEDIAN, "sum": SUM, "min": MIN, "max": MAX}
+
+KEPT, REJECTED, MISSING, SATURATED = range(4)  # codes of a sample
+HALF_WEIGHT_ROUNDING = 1e-12  # relative: cumulative weights this close to one half count as exactly half
+
+
+@njit(nogil=True, error_model="numpy")
+def gather(data, frames, judging, q, values, judged_values, weights, code):
+    """Fetch the samples of pixel ``q`` in frame order.
+
+    Fills ``values`` (normalised), ``judged_values`` (those the rule sees, +inf where there is none), ``weights``
+    and ``code``. Saturated samples are left out unless no other is valid.
+    """
+    kind, floats, words, step, pixels = data
+    gain, offset, weight, saturation, weighted, saturating = frames
+    judged, judged_step, judging_apart, share, share_step, sharing = judging
+    kept = 0
+    cut = 0
+    for k in range(gain.size):
+        x = raw_sample(kind, floats, words, k * step + q)
+        y = x * gain[k] + offset[k]
+        z = judged[k * judged_step + q] if judging_apart else y
+        w = weight[k]
+        good = abs(y) < INF and abs(z) < INF
+        if sharing:
+            s = share[k * share_step + q]
+            good = good and s > 0 and s < INF
+            w = w * s
+        values[k] = np.float64(y)
+        judged_values[k] = np.float64(z) if good else np.inf
+        weights[k] = np.float64(w) if good else 0.0
+        code[k] = KEPT if good else MISSING
+        if good and saturating and x >= saturation[k]:
+            code[k] = SATURATED
+            cut += 1
+        elif good:
+            kept += 1
+    if cut > 0:
+        for k in range(gain.size):
+            if code[k] == SATURATED:
+                if kept == 0:
+                    code[k] = KEPT
+                else:
+                    judged_values[k] = np.inf
+
+
+@njit(nogil=True, error_model="numpy")
+def mark_rejected(column, judged_values, code, count, first, last, high_index_first):
+    """Mark the frames behind the ends of the surviving run; among equal samples by frame index."""
+    low = column[first]
+    high = column[last]
+    low_ties = 0
+    while first - low_ties > 0 and column[first - low_ties - 1] == low:
+        low_ties += 1
+    high_ties = 0
+    while last + high_ties < count - 1 and column[last + high_ties + 1] == high:
+        high_ties += 1
+    frames = code.size
+    for k in range(frames):
+        if code[k] != KEPT:
+            continue
+        x = judged_values[k]
+        if x < low or x > high:
+            code[k] = REJECTED
+        elif x == low and low_ties > 0:
+            code[k] = REJECTED
+            low_ties -= 1
+        elif x == high and high_ties > 0 and not high_index_first:
+            code[k] = REJECTED
+            high_ties -= 1
+    if high_index_first:
+        for k in range(frames - 1, -1, -1):
+            if high_ties > 0 and code[k] == KEPT and judged_values[k] == high:
+                code[k] = REJECTED
+                high_ties -= 1
+
+
+@njit(nogil=True, error_model="numpy")
+def weighted_median(values, weights, code, work):
+    """Mean of the lower and upper weighted median of the kept samples with weight; NaN without any."""
+    n = 0
+    total = 0.0
+    equal = True
+    first = -1
+    for k in range(values.size):
+        if code[k] == KEPT and weights[k] > 0.0:
+            if first < 0:
+                first = k
+            equal = equal and weights[k] == weights[first]
+            total += weights[k]
+            work[n] = values[k]
+            n += 1
+    if n == 0:
+        return np.nan
+    column = np.sort(work[:n])
+    if equal:
+        return median_of_run(column, 0, n - 1)
+    low = 0
+    high = n - 1
+    half = 0.5 * total
+    below = 0.0
+    while low < high:
+        middle = (low + high) >> 1
+        below = weight_up_to(values, weights, code, column[middle])
+        if below >= half * (1.0 - HALF_WEIGHT_ROUNDING):
+            high = middle
+        else:
+            low = middle + 1
+    below = weight_up_to(values, weights, code, column[low])
+    if abs(below - half) <= HALF_WEIGHT_ROUNDING * half:
+        i = low
+        while i < n - 1 and column[i] == column[low]:
+            i += 1
+        return 0.5 * (column[low] + column[i])
+    return column[low]
+
+
+@njit(nogil=True, error_model="numpy")
+def weight_up_to(values, weights, code, limit):
+    """Weight of the kept samples not above ``limit``."""
+    total = 0.0
+    for k in range(values.size):
+        if code[k] == KEPT and values[k] <= limit:
+            total += weights[k]
+    return total
+
+
+@njit(nogil=True, error_model="numpy")
+def known_variance(samples, weights, level, model):
+    """Variance of a weighted mean whose samples have known noise; one lane of an unsorted block."""
+    sky, floor, slope, share, noisy = model
+    total = 0.0
+    square = 0.0
+    for k in range(sky.size):
+        if samples[k] < INF:
+            w = np.float64(weights[k])
+            total += w
+            square += w * w * model_variance(level, sky[k], floor[k], slope[k], share)
+    return square / (total * total)
+
+
+@njit(nogil=True, error_model="numpy")
+def known_variance_equal(samples, level, model):
+    """`known_variance` with equal weights."""
+    sky, floor, slope, share, noisy = model
+    total = 0.0
+    square = 0.0
+    for k in range(sky.size):
+        if samples[k] < INF:
+            total += 1.0
+            square += model_variance(level, sky[k], floor[k], slope[k], share)
+    return square / (total * total)
+
+
+@njit(nogil=True, error_model="numpy")
+def combine_one(
+    values, weights, code, combine, weighted, column, first, last, judging_apart, model, median_factor, work
+):
+    """Value, variance and weight of the kept samples of one pixel (NaN, NaN, 0 where nothing has weight)."""
+    sky, floor, slope, share, noisy = model
+    total = 0.0
+    moment = 0.0
+    used = 0
+    smallest = np.inf
+    largest = -np.inf
+    for k in range(values.size):
+        if code[k] == KEPT:
+            w = weights[k] if weighted else 1.0
+            if w > 0.0:
+                total += w
+                moment += w * values[k]
+                used += 1
+                smallest = min(smallest, values[k])
+                largest = max(largest, values[k])
+    if used == 0:
+        return np.nan, np.nan, 0.0
+    mean = moment / total
+    value = mean
+    if combine == MEDIAN:
+        if weighted or judging_apart:
+            value = weighted_median(values, weights, code, work)
+        else:
+            value = median_of_run(column, first, last)
+    elif combine == MIN:
+        return smallest, np.nan, total
+    elif combine == MAX:
+        return largest, np.nan, total
+    square = 0.0
+    for k in range(values.size):
+        if code[k] == KEPT:
+            w = weights[k] if weighted else 1.0
+            if w > 0.0:
+                if noisy:
+                    square += w * w * model_variance(value, sky[k], floor[k], slope[k], share)
+                else:
+                    square += w * (values[k] - mean) ** 2
+    if noisy:
+        variance = square / (total * total)
+    elif used > 1:
+        variance = square / ((used - 1) * total)
+    else:
+        variance = np.nan
+    if combine == MEDIAN:
+        variance *= median_factor[used]
+    return value, variance, total

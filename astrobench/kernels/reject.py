@@ -1,0 +1,364 @@
+"""Judge the samples of one pixel exactly: the rejection rules, in float64, on sorted samples.
+
+Every rule but the noise model cuts a sorted list only from its ends, so the survivors are always one run
+``column[low:high + 1]``. The block code screens whole blocks in float32 with a safety margin and calls these
+functions only for the pixels that may lose a sample.
+
+Shared conventions: comparisons are strict (a sample on the limit stays), a scale of zero rejects nothing, and a
+pass that would leave fewer than ``keep`` samples rejects only the most deviant ones (equal deviation: the frame
+with the lower index goes first) and is the last.
+
+Arguments used throughout: ``column`` (n,) float64, the valid samples of the pixel, ascending; ``frames`` (N,)
+float64, the same samples in frame order with +inf where there is none.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+NONE, SIGMA, MAD, WINSORIZED, GESD, MINMAX, PERCENTILE, MODEL = range(8)
+RULES = {
+    "none": NONE,
+    "sigma": SIGMA,
+    "mad": MAD,
+    "winsorized": WINSORIZED,
+    "gesd": GESD,
+    "minmax": MINMAX,
+    "percentile": PERCENTILE,
+    "model": MODEL,
+}
+
+KEEP_DEVIATION = 3  # fewer survivors than this say nothing about their own scatter
+KEEP_KNOWN = 1  # rules whose scale does not come from the samples
+
+MAD_TO_SIGMA = 1.482602218505602  # 1 / norm.ppf(0.75)
+ADEV_TO_SIGMA = 1.2533141373155003  # sqrt(pi / 2): mean absolute deviation to sigma
+WINSOR_CLAMP = 1.5  # Huber's c
+WINSOR_TO_SIGMA = 1.134  # sigma of a Gaussian over the standard deviation of its Winsorised samples
+WINSOR_TOLERANCE = 5e-4
+WINSOR_PASSES = 100
+
+
+@njit(nogil=True, error_model="numpy")
+def median_of_run(column, low, high):
+    """Median of ``column[low:high + 1]``."""
+    total = low + high
+    return 0.5 * (column[total >> 1] + column[(total + 1) >> 1])
+
+
+@njit(nogil=True, error_model="numpy")
+def sum_outwards(column, low, high, centre, sum1, sum2):
+    """Fill running sums of d and d*d, d = column - centre, from the middle of the run to both ends.
+
+    Sums of any shorter run around the middle are then two loads, and dropping a far outlier cancels no digits.
+    Returns the index where the upper half begins.
+    """
+    middle = low + ((high - low + 1) >> 1)
+    s1 = 0.0
+    s2 = 0.0
+    for i in range(middle - 1, low - 1, -1):
+        d = column[i] - centre
+        s1 += d
+        s2 += d * d
+        sum1[i] = s1
+        sum2[i] = s2
+    s1 = 0.0
+    s2 = 0.0
+    for i in range(middle, high + 1):
+        d = column[i] - centre
+        s1 += d
+        s2 += d * d
+        sum1[i] = s1
+        sum2[i] = s2
+    return middle
+
+
+@njit(nogil=True, error_model="numpy")
+def run_sums(sum1, sum2, middle, low, high):
+    """Sums of d and d*d over ``column[low:high + 1]`` from `sum_outwards`."""
+    s1 = 0.0
+    s2 = 0.0
+    if low < middle:
+        s1 = sum1[low]
+        s2 = sum2[low]
+        if high < middle - 1:
+            s1 -= sum1[high + 1]
+            s2 -= sum2[high + 1]
+    if high >= middle:
+        s1 += sum1[high]
+        s2 += sum2[high]
+        if low > middle:
+            s1 -= sum1[low - 1]
+            s2 -= sum2[low - 1]
+    return s1, s2
+
+
+@njit(nogil=True, error_model="numpy")
+def nth_frame_with(frames, value, skip):
+    """Index of the (skip + 1)-th frame whose sample equals ``value``."""
+    for k in range(frames.size):
+        if frames[k] == value:
+            if skip == 0:
+                return k
+            skip -= 1
+    return frames.size
+
+
+@njit(nogil=True, error_model="numpy")
+def low_end_first(column, frames, count, low, high):
+    """Break a tie between the two ends of the run: True when the lower one has the lower frame index."""
+    below = 0
+    while low - below > 0 and column[low - below - 1] == column[low]:
+        below += 1
+    above = 0
+    while high + above < count - 1 and column[high + above + 1] == column[high]:
+        above += 1
+    return nth_frame_with(frames, column[low], below) < nth_frame_with(frames, column[high], above)
+
+
+@njit(nogil=True, error_model="numpy")
+def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, keep):
+    """One clipping pass over the run; returns the new run and whether another pass makes sense."""
+    if not scale > 0.0:
+        return low, high, False
+    first = low
+    last = high
+    while first <= high and (column[first] - centre) / scale < -k_low:
+        first += 1
+    while last >= first and (column[last] - centre) / scale > k_high:
+        last -= 1
+    if first == low and last == high:
+        return low, high, False
+    if last - first + 1 >= keep:
+        return first, last, True
+    allowed = max(0, high - low + 1 - keep)
+    first_candidates = first
+    last_candidates = last
+    for _ in range(allowed):
+        z_low = -1.0
+        z_high = -1.0
+        if low < first_candidates:
+            z_low = (centre - column[low]) / scale
+        if high > last_candidates:
+            z_high = (column[high] - centre) / scale
+        if z_low > z_high or (z_low == z_high and low_end_first(column, frames, count, low, high)):
+            low += 1
+        else:
+            high -= 1
+    return low, high, False
+
+
+@njit(nogil=True, error_model="numpy")
+def mad_of_run(column, low, high, centre):
+    """Median of |x - centre|: the nearest samples form a window of the sorted run; binary search."""
+    n = high - low + 1
+    half = n >> 1
+    first = low
+    last = high - half
+    while first < last:
+        q = (first + last) >> 1
+        if centre - column[q] > column[q + half + 1] - centre:
+            first = q + 1
+        else:
+            last = q
+    below = abs(centre - column[first])
+    above = abs(column[first + half] - centre)
+    if n & 1:
+        return max(below, above)
+    if below > above:
+        following = max(abs(centre - column[first + 1]), above)
+    else:
+        following = max(below, abs(column[first + half - 1] - centre))
+    return 0.5 * (max(below, above) + following)
+
+
+@njit(nogil=True, error_model="numpy")
+def mad_scale(column, low, high, centre):
+    """1.4826 MAD; where that is 0 (most samples equal) sqrt(pi / 2) times the mean absolute deviation."""
+    scale = MAD_TO_SIGMA * mad_of_run(column, low, high, centre)
+    if scale > 0.0:
+        return scale
+    total = 0.0
+    for i in range(low, high + 1):
+        total += abs(column[i] - centre)
+    return ADEV_TO_SIGMA * total / (high - low + 1)
+
+
+@njit(nogil=True, error_model="numpy")
+def winsor_scale(column, low, high, centre, sum1, sum2):
+    """Sigma of the run by iterated Winsorisation about its median (Huber; Siril, PixInsight 1.8).
+
+    Each pass clamps the already clamped samples, so the clamp only tightens and the count of clamped samples
+    at either end only grows: a pass costs a few steps of two indices.
+    """
+    n = high - low + 1
+    middle = sum_outwards(column, low, high, centre, sum1, sum2)
+    s1, s2 = run_sums(sum1, sum2, middle, low, high)
+    sigma = math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1))
+    clamp = np.inf
+    first = low
+    last = high
+    for turn in range(WINSOR_PASSES):
+        if not sigma > 0.0:
+            break
+        clamp = min(clamp, WINSOR_CLAMP * sigma)
+        while first < middle and centre - column[first] > clamp:
+            first += 1
+        while last >= middle and column[last] - centre > clamp:
+            last -= 1
+        s1, s2 = run_sums(sum1, sum2, middle, first, last)
+        n_low = first - low
+        n_high = high - last
+        s1 += clamp * (n_high - n_low) if n_low + n_high > 0 else 0.0
+        s2 += clamp * clamp * (n_high + n_low) if n_low + n_high > 0 else 0.0
+        before = sigma
+        sigma = WINSOR_TO_SIGMA * math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1))
+        if turn >= 1 and abs(sigma - before) < WINSOR_TOLERANCE * before:
+            break
+    return sigma
+
+
+@njit(nogil=True, error_model="numpy")
+def clip_iterated(rule, column, frames, count, k_low, k_high, passes, floor, sum1, sum2):
+    """Sigma, MAD and Winsorised clipping about the median of the survivors; returns the surviving run."""
+    low = 0
+    high = count - 1
+    for _ in range(passes):
+        if high - low + 1 <= KEEP_DEVIATION:
+            break
+        centre = median_of_run(column, low, high)
+        if rule == MAD:
+            scale = mad_scale(column, low, high, centre)
+        elif rule == WINSORIZED:
+            scale = winsor_scale(column, low, high, centre, sum1, sum2)
+        else:
+            middle = sum_outwards(column, low, high, centre, sum1, sum2)
+            s1, s2 = run_sums(sum1, sum2, middle, low, high)
+            n = high - low + 1
+            scale = math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1))
+        low, high, more = clip_ends(
+            column, frames, count, low, high, centre, max(scale, floor), k_low, k_high, KEEP_DEVIATION
+        )
+        if not more:
+            break
+    return low, high
+
+
+@njit(nogil=True, error_model="numpy")
+def gesd(column, frames, count, limits, floor, sum1, sum2):
+    """Generalised extreme studentised deviate test (Rosner 1983; NIST handbook 1.3.5.17.3).
+
+    The sample farthest from the mean is always an end of the run, so a removal costs two loads. The number of
+    outliers is the largest i with R_i > lambda_i, found by going through all of them.
+
+    ``limits`` (K,) float64 holds lambda_1... for this count, +inf behind the last.
+    """
+    low = 0
+    high = count - 1
+    best_low = low
+    best_high = high
+    centre = median_of_run(column, low, high)
+    middle = sum_outwards(column, low, high, centre, sum1, sum2)
+    for i in range(limits.size):
+        if limits[i] == np.inf:
+            break
+        n = high - low + 1
+        s1, s2 = run_sums(sum1, sum2, middle, low, high)
+        mean = s1 / n
+        scale = max(math.sqrt(max(s2 - s1 * mean, 0.0) / (n - 1)), floor)
+        if not scale > 0.0:
+            break
+        below = mean - (column[low] - centre)
+        above = (column[high] - centre) - mean
+        if below > above or (below == above and low_end_first(column, frames, count, low, high)):
+            low += 1
+            farthest = below
+        else:
+            high -= 1
+            farthest = above
+        if farthest / scale > limits[i]:
+            best_low = low
+            best_high = high
+    return best_low, best_high
+
+
+@njit(nogil=True, error_model="numpy")
+def minmax(count, n_low, n_high):
+    """Drop the lowest and highest samples; counts are cut in proportion when nothing would be left."""
+    allowed = max(0, count - KEEP_KNOWN)
+    if n_low + n_high > allowed:
+        high_share = min(n_high, int(math.ceil(allowed * n_high / (n_low + n_high))))
+        n_low = allowed - high_share
+        n_high = high_share
+    return n_low, count - 1 - n_high
+
+
+@njit(nogil=True, error_model="numpy")
+def percentile(column, frames, count, share_low, share_high):
+    """Drop samples farther from the median than a share of the median (needs data with a true zero)."""
+    if count < 2:
+        return 0, count - 1
+    centre = median_of_run(column, 0, count - 1)
+    low, high, _ = clip_ends(
+        column, frames, count, 0, count - 1, centre, centre, share_low, share_high, KEEP_KNOWN
+    )
+    return low, high
+
+
+@njit(nogil=True, error_model="numpy")
+def model_variance(level, sky, floor, slope, share):
+    """Variance of a sample of known noise whose true value is ``level``; all in normalised units."""
+    signal = max(level - sky, 0.0)
+    return floor + slope * signal + (share * signal) ** 2
+
+
+@njit(nogil=True, error_model="numpy")
+def model(column, frames, code, count, k_low, k_high, passes, sky, floor, slope, share, deviation):
+    """Clip about the median by each frame's known noise; marks ``code`` (N,) int8 with 1 where rejected.
+
+    ``column`` loses the rejected samples (the survivors stay sorted at its start). Returns the counts of low and
+    high rejections. ``deviation`` (N,) float64 is scratch.
+    """
+    n_low = 0
+    n_high = 0
+    n = count
+    for _ in range(passes):
+        if n <= KEEP_KNOWN:
+            break
+        centre = median_of_run(column, 0, n - 1)
+        candidates = 0
+        for k in range(frames.size):
+            deviation[k] = 0.0
+            if code[k] != 0:
+                continue
+            variance = model_variance(centre, sky[k], floor[k], slope[k], share)
+            if not variance > 0.0:
+                continue
+            z = (frames[k] - centre) / math.sqrt(variance)
+            if z > k_high or z < -k_low:
+                deviation[k] = z
+                candidates += 1
+        if candidates == 0:
+            break
+        allowed = min(candidates, n - KEEP_KNOWN)
+        for _turn in range(allowed):
+            worst = 0
+            for k in range(1, frames.size):
+                if abs(deviation[k]) > abs(deviation[worst]):
+                    worst = k
+            code[worst] = 1
+            if deviation[worst] > 0.0:
+                n_high += 1
+            else:
+                n_low += 1
+            deviation[worst] = 0.0
+            place = 0
+            while column[place] != frames[worst]:
+                place += 1
+            n -= 1
+            for i in range(place, n):
+                column[i] = column[i + 1]
+        if allowed < candidates:
+            break
+    return n_low, n_high
