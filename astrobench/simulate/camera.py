@@ -93,7 +93,14 @@ def make_camera(
     older = firmware < "4.70"
     read_noise = READ_NOISE if older else DARK_NOISE
     return Camera(
-        GAIN, read_noise if noise else 0.0, STEP if older and noise else 1.0, vignetting, hot, dead, pattern, noise
+        gain=GAIN,
+        read_noise=read_noise if noise else 0.0,
+        step=STEP if older and noise else 1.0,
+        vignetting=vignetting,
+        hot=hot,
+        dead=dead,
+        pattern=pattern,
+        noisy=noise,
     )
 
 

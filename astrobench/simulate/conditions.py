@@ -191,4 +191,5 @@ def make_conditions(
         else:
             way = trouble.uniform(0, 2 * np.pi)
             smear[k] = trouble.uniform(11.0, 15.0) * np.array([np.cos(way), np.sin(way)])
-    return Conditions(seconds, transforms, seeing, ratio, angle, smear, transparency, glow, dict(sorted(bad.items())))
+    bad = dict(sorted(bad.items()))
+    return Conditions(seconds, transforms, seeing, ratio, angle, smear, transparency, glow, bad)

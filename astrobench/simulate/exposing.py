@@ -31,8 +31,14 @@ def collect_light(truth: Night, scene: Scene, k: int) -> NDArray[np.float32]:
         Expected ADU without noise, defects and outliers.
     """
     image = render(
-        scene, truth.shape, truth.transforms[k], float(truth.fwhm[k]), GRBG,
-        exposure=truth.exposure, ratio=float(truth.ratio[k]), angle=float(truth.angle[k]),
+        scene,
+        truth.shape,
+        truth.transforms[k],
+        float(truth.fwhm[k]),
+        GRBG,
+        exposure=truth.exposure,
+        ratio=float(truth.ratio[k]),
+        angle=float(truth.angle[k]),
         smear=(float(truth.smear[k, 0]), float(truth.smear[k, 1])),
     )
     add_sky(image, GRBG, float(truth.transparency[k]), truth.sky[k], truth.vignetting)

@@ -1,4 +1,4 @@
-"""The designed nebula: a cavity blown by a young cluster, its bright rims, dust lanes, a blue reflection part.
+"""The designed nebula: a cavity blown by a young cluster, bright rims, dust lanes, a blue reflection part.
 
 The gas is a turbulent density field that thickens away from the cluster. Where it is thin it is ionised and
 glows (Ha red, nearer the stars OIII teal); where it turns dense the light stops in a bright rim, and the dust
@@ -30,51 +30,73 @@ def _step(value: float, low: float, high: float) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _glow(u: float, v: float, perm: NDArray[np.int64], finest: float, out: NDArray[np.float64]) -> None:
-    """Write Ha, OIII, continuum (blue), optical depth of the dust at one point."""
-    # Two domain warps (a broad and a fine one) bend every feature into the next.
+def _bend(u: float, v: float, perm: NDArray[np.int64], finest: float) -> tuple[float, float]:
+    """Warp the plane twice, broadly and finely, so that every feature flows into the next."""
     wu = u + 0.22 * cloud(u, v, perm[0], 0.9, finest, 0.5)
     wv = v + 0.22 * cloud(u + 4.7, v - 2.1, perm[0], 0.9, finest, 0.5)
-    fu = wu + 0.06 * cloud(wu, wv, perm[1], 0.22, finest, 0.55)
-    fv = wv + 0.06 * cloud(wu - 3.3, wv + 8.4, perm[1], 0.22, finest, 0.55)
+    fu = wu + 0.07 * cloud(wu, wv, perm[1], 0.22, finest, 0.55)
+    fv = wv + 0.07 * cloud(wu - 3.3, wv + 8.4, perm[1], 0.22, finest, 0.55)
+    return fu, fv
 
-    du, dv = wu - CLUSTER[0], wv - CLUSTER[1]
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _glow(
+    u: float,
+    v: float,
+    perm: NDArray[np.int64],
+    finest: float,
+    centres: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Write Ha, OIII, scattered starlight and the optical depth of the dust at one point."""
+    fu, fv = _bend(u, v, perm, finest)
+    du, dv = fu - centres[0, 0], fv - centres[0, 1]
     radius = np.sqrt((du * 1.25) ** 2 + dv * dv)
-    density = 0.55 * (radius - 0.40) + 0.62 * cloud(fu, fv, perm[2], 0.55, finest, 0.52)
-    light = 1.0 / (0.10 + radius * radius * 2.6)
-    ionised = 1.0 - _step(density, -0.03, 0.09)
-    rim = np.exp(-((density - 0.01) / 0.035) ** 2) + 0.45 * np.exp(-((density + 0.07) / 0.08) ** 2)
-    threads = ridges(fu, fv, perm[3], 0.34, finest, 0.6)
-    fine = ridges(fu + 9.0, fv - 4.0, perm[4], 0.13, finest, 0.62)
-    mist = np.exp(-((radius / 0.55) ** 2))
+    threads = ridges(fu, fv, perm[3], 0.30, finest, 0.68)
+    fine = ridges(fu + 9.0, fv - 4.0, perm[4], 0.11, finest, 0.70)
+    density = 0.55 * (radius - 0.38) + 0.66 * cloud(fu, fv, perm[2], 0.55, finest, 0.56) - 0.05 * fine
+    light = 1.0 / (0.12 + radius * radius * 2.6)
+    ionised = 1.0 - _step(density, -0.02, 0.06)
+    rim = np.exp(-(((density - 0.01) / 0.028) ** 2)) + 0.30 * np.exp(-(((density + 0.06) / 0.07) ** 2))
+    mist = np.exp(-((radius / 0.50) ** 2))
+    outskirts = np.exp(-((radius / 0.62) ** 2))
 
-    body = ionised * mist * (0.20 + 0.95 * threads + 0.45 * fine)
-    front = rim * np.exp(-((radius / 0.72) ** 2)) * (0.30 + 0.9 * fine)
-    haze = 0.05 * np.exp(-((radius / 1.1) ** 2)) * (1.0 + 1.2 * cloud(wu, wv, perm[5], 0.8, finest, 0.55))
-    wisps = 0.16 * np.exp(-((radius / 1.0) ** 2)) * threads * threads * (1.0 - 0.6 * ionised)
-    out[0] = max(0.0, 0.20 * light * body + 0.24 * light * front + haze + wisps)
-    inner = np.exp(-((radius / 0.30) ** 2))
-    out[1] = max(0.0, light * ionised * inner * (0.075 + 0.20 * threads + 0.10 * fine))
+    body = ionised * mist * (0.05 + 1.15 * threads * threads + 0.75 * fine * fine)
+    front = rim * outskirts * (0.16 + 1.1 * fine)
+    wisps = outskirts * (0.5 * threads**3 + 0.12 * fine * fine) * (1.0 - 0.5 * ionised)
+    haze = 0.05 * outskirts * (1.0 + 1.2 * cloud(fu, fv, perm[5], 0.8, finest, 0.55))
+    # Near the stars oxygen takes over from hydrogen.
+    inner = np.exp(-((radius / 0.24) ** 2))
+    out[0] = max(0.0, 0.19 * light * body * (1.0 - 0.62 * inner) + 0.15 * light * front + 0.24 * wisps + haze)
+    out[1] = max(0.0, light * ionised * inner * (0.035 + 0.26 * threads * threads + 0.19 * fine * fine))
 
-    ru, rv = fu - REFLECTION[0], fv - REFLECTION[1]
-    near = np.sqrt(ru * ru + (rv * 0.9) ** 2)
-    veil = 0.35 + 0.75 * cloud(fu, fv, perm[6], 0.16, finest, 0.55) + 0.55 * fine
-    out[2] = max(0.0, 0.62 * np.exp(-near / 0.105) * max(0.0, veil) + 0.09 * np.exp(-((near / 0.30) ** 2)) * veil)
+    ru, rv = fu - centres[1, 0], fv - centres[1, 1]
+    near = np.sqrt(ru * ru + rv * rv)
+    veil = max(0.0, 0.30 + 0.9 * cloud(fu, fv, perm[6], 0.15, finest, 0.6) + 0.6 * fine)
+    out[2] = 0.95 * np.exp(-near / 0.055) * (0.3 + veil) + 0.26 * np.exp(-near / 0.13) * veil
 
-    lanes = ridges(wu + 2.0, wv + 6.0, perm[7], 0.62, finest, 0.5)
-    lane = _step(lanes, 0.42, 0.78) * np.exp(-((radius / 0.75) ** 2))
-    out[3] = 1.9 * lane + 1.5 * _step(density, 0.06, 0.30) * np.exp(-((radius / 0.95) ** 2))
+    lanes = ridges(fu + 2.0, fv + 6.0, perm[7], 0.55, finest, 0.62)
+    lane = _step(lanes, 0.50, 0.80) * np.exp(-((radius / 0.60) ** 2))
+    out[3] = 2.0 * lane + 1.3 * _step(density, 0.05, 0.28) * outskirts
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _paint(
-    first: int, last: int, x0: float, y0: float, pitch: float, finest: float,
-    perm: NDArray[np.int64], out: NDArray[np.float32],
+    first: int,
+    last: int,
+    corner: NDArray[np.float64],
+    perm: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    out: NDArray[np.float32],
 ) -> None:
+    """Paint some rows; corner = u and v of grid point (0, 0), pitch and finest cell."""
     glow = np.zeros(4)
+    middle = (out.shape[2] - 1) / 2.0
     for row in range(first, last):
-        for column in range(out.shape[2]):
-            _glow(x0 + pitch * column, y0 + pitch * row, perm, finest, glow)
+        # No frame, however turned, sees beyond the circle.
+        half = np.sqrt(max(0.0, (middle + 1.0) ** 2 - (row - middle) ** 2))
+        for column in range(max(0, int(middle - half)), min(out.shape[2], int(middle + half) + 2)):
+            _glow(corner[0] + corner[2] * column, corner[1] + corner[2] * row, perm, corner[3], centres, glow)
             for part in range(4):
                 out[part, row, column] = glow[part]
 
@@ -113,11 +135,13 @@ def paint_nebula(
     """
     perm = np.stack([permutation(rng) for _ in range(FIELDS)])
     parts = np.zeros((4, *size), np.float32)
-    x0, y0, step, finest = origin[0] / unit, origin[1] / unit, pitch / unit, FINEST_PX / unit
+    corner = np.array([origin[0], origin[1], pitch, FINEST_PX]) / unit
+    # The stars stay where they are; the glow has to find them through the warp.
+    centres = np.array([_bend(u, v, perm, corner[3]) for u, v in (CLUSTER, REFLECTION)])
     starts = range(0, size[0], ROWS_A_JOB)
     with ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(_paint, first, min(first + ROWS_A_JOB, size[0]), x0, y0, step, finest, perm, parts)
+            pool.submit(_paint, first, min(first + ROWS_A_JOB, size[0]), corner, perm, centres, parts)
             for first in starts
         ]
         for job in jobs:

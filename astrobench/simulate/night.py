@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -83,14 +83,14 @@ def simulate_night(
     dither : float, default 15
         Largest offset from the mean pointing along each axis, px, 40 at most. 0: no dither and no drift.
     exposure : float, default 10
-        Seconds of one sub, 1 to 60.
+        Seconds of one sub, 2 to 60.
     firmware : {'4.43', '4.70'}, default '4.43'
         '4.70' takes off a dark without a pedestal: sky 110 ADU, 6 % of the pixels clipped to 0.
     target : str, default 'Sim 1'
     night : int, default 0
         Another number is another night on the same sky with the same camera.
     start : datetime, optional
-        UT of the first exposure; by default the target crosses the meridian.
+        Of the first exposure, UT where it has no time zone; by default the target crosses the meridian.
     progress : callable, optional
         Called with the share done (0..1) and a few words; may raise `Stopped`.
     workers : int, default 2
@@ -122,10 +122,20 @@ def simulate_night(
     scene = make_scene(seed, shape, stars, nebula, workers)
     camera = make_camera(seed, shape, firmware=firmware, faults=faults, noise=noise, vignetting=vignetting)
     course = make_conditions(
-        (seed, night), frames, shape, exposure=exposure, fwhm=fwhm, sky=level, rotation=rotation,
-        dither=dither, steady=steady, faults=faults,
-    )  # fmt: skip
+        (seed, night),
+        frames,
+        shape,
+        exposure=exposure,
+        fwhm=fwhm,
+        sky=level,
+        rotation=rotation,
+        dither=dither,
+        steady=steady,
+        faults=faults,
+    )
     began = start or FIRST_NIGHT + night * SIDEREAL_DAY
+    if began.tzinfo is not None:
+        began = began.astimezone(UTC).replace(tzinfo=None)
     times = [began + timedelta(seconds=float(s)) for s in course.seconds]
     delays = np.random.default_rng([seed, night, 14]).uniform(*SAVING_S, frames)
     names = [
@@ -136,24 +146,51 @@ def simulate_night(
     for colour in ("flux_r", "flux_g", "flux_b"):
         catalogue[colour] *= exposure / 10.0
     truth = Night(
-        folder=place, paths=tuple(subs / name for name in names), seed=seed, night=night, shape=shape,
-        exposure=exposure, started=tuple(time.isoformat() for time in times),
-        bad={subs / names[k]: why for k, why in course.bad.items()}, stars=catalogue,
-        transforms=course.transforms, fwhm=course.fwhm, ratio=course.ratio, angle=course.angle,
-        smear=course.smear, transparency=course.transparency, sky=course.sky, gain=camera.gain,
-        read_noise=camera.read_noise, step=camera.step, vignetting=vignetting, hot=camera.hot,
-        dead=camera.dead, planted=_plant((seed, night), course, shape, level, faults), star_count=stars,
-        nebula=nebula, noise=noise, faults=faults, firmware=firmware,
-    )  # fmt: skip
+        folder=place,
+        paths=tuple(subs / name for name in names),
+        seed=seed,
+        night=night,
+        shape=shape,
+        exposure=exposure,
+        started=tuple(time.isoformat() for time in times),
+        bad={subs / names[k]: why for k, why in course.bad.items()},
+        stars=catalogue,
+        transforms=course.transforms,
+        fwhm=course.fwhm,
+        ratio=course.ratio,
+        angle=course.angle,
+        smear=course.smear,
+        transparency=course.transparency,
+        sky=course.sky,
+        gain=camera.gain,
+        read_noise=camera.read_noise,
+        step=camera.step,
+        vignetting=vignetting,
+        hot=camera.hot,
+        dead=camera.dead,
+        planted=_plant((seed, night), course, shape, level, faults),
+        star_count=stars,
+        nebula=nebula,
+        noise=noise,
+        faults=faults,
+        firmware=firmware,
+    )
     _take(truth, scene, camera, times, target, rotation == 0.0, progress, workers)
     truth.save()
     return truth
 
 
 def _check(
-    frames: int, shape: tuple[int, int], stars: int | None, fwhm: float, dither: float, exposure: float,
-    firmware: str, target: str, workers: int,
-) -> None:  # fmt: skip
+    frames: int,
+    shape: tuple[int, int],
+    stars: int | None,
+    fwhm: float,
+    dither: float,
+    exposure: float,
+    firmware: str,
+    target: str,
+    workers: int,
+) -> None:
     """Refuse what cannot be simulated, each with its range."""
     rules = (
         (1 <= frames <= 10_000, f"frames={frames}: a night has 1 to 10000 frames."),
@@ -164,15 +201,17 @@ def _check(
         (stars is None or 0 <= stars <= 100_000, f"stars={stars}: give 0 to 100000."),
         (1.0 <= fwhm <= 12.0, f"fwhm={fwhm}: give 1 to 12 px."),
         (0.0 <= dither <= LARGEST_DITHER, f"dither={dither}: give 0 to {LARGEST_DITHER:g} px."),
-        (1.0 <= exposure <= 60.0, f"exposure={exposure}: give 1 to 60 s."),
+        (2.0 <= exposure <= 60.0, f"exposure={exposure}: give 2 to 60 s."),
         (firmware in SKY_ADU, f"firmware={firmware!r}: known are {', '.join(map(repr, SKY_ADU))}."),
         (
-            target.isascii() and target.isprintable() and 0 < len(target.strip()) <= 40
+            target.isascii()
+            and target.isprintable()
+            and 0 < len(target.strip()) <= 40
             and not set(target) & set('/\\:*?"<>|'),
             f"target={target!r}: give 1 to 40 plain ASCII characters that a file name may hold.",
         ),
         (workers >= 1, f"workers={workers}: give 1 or more."),
-    )  # fmt: skip
+    )
     for holds, message in rules:
         if not holds:
             raise ParameterError(message)
@@ -237,9 +276,16 @@ def _take(
     def one(k: int) -> None:
         numbers = expose(truth, scene, camera, k)
         cards = header_cards(
-            truth.shape, target=target, exposure=truth.exposure, started=times[k], ra=ra, dec=dec,
-            temperature=SENSOR_C - 3.0 * k / count, program=truth.firmware, equatorial=equatorial,
-        )  # fmt: skip
+            truth.shape,
+            target=target,
+            exposure=truth.exposure,
+            started=times[k],
+            ra=ra,
+            dec=dec,
+            temperature=SENSOR_C - 3.0 * k / count,
+            program=truth.firmware,
+            equatorial=equatorial,
+        )
         write_sub(truth.paths[k], numbers, cards)
 
     with ThreadPoolExecutor(workers) as pool:

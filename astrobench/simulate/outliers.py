@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.simulate.camera import GRBG
+from astrobench.simulate.stars import RESPONSE
+
 OUTLIER = np.dtype([("frame", "u2"), ("y", "u2"), ("x", "u2"), ("adu", "f4"), ("kind", "U6")])
 COSMIC, TRAIL = "cosmic", "trail"
-COSMICS_PER_MEGAPIXEL = 5.0  # a frame; many more than the sea-level muons of a real 10 s sub, for the tests' sake
+COSMICS_PER_MEGAPIXEL = 5.0  # a frame; many more than in a real 10 s sub, so that tests have enough
 TRAILS_PER_FRAME = 0.2
 COUNTED = 0.5  # in noise of one frame: what a trail adds less than this is not an outlier
 
 
 def _as_records(
-    y: NDArray[np.int64], x: NDArray[np.int64], adu: NDArray[np.float64], frame: int, kind: str,
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    adu: NDArray[np.float64],
+    frame: int,
+    kind: str,
     shape: tuple[int, int],
 ) -> NDArray[np.void]:
     inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1]) & (adu > 0)
@@ -23,7 +30,9 @@ def _as_records(
     return out
 
 
-def cosmic_rays(rng: np.random.Generator, frame: int, shape: tuple[int, int], sigma: float) -> NDArray[np.void]:
+def cosmic_rays(
+    rng: np.random.Generator, frame: int, shape: tuple[int, int], sigma: float
+) -> NDArray[np.void]:
     """Draw the cosmic rays of one frame: tracks of 1 to about 8 pixels with a bright head.
 
     Parameters
@@ -94,6 +103,7 @@ def satellite_trails(
         along = (y - y0) * np.sin(way) + (x - x0) * np.cos(way)
         light = 1.0 + flare * np.exp(-(((along - flare_at) / flare_width) ** 2))
         adu = peak * light * np.exp(-0.5 * (across / spread) ** 2)
+        adu *= np.asarray(RESPONSE)[GRBG[y & 1, x & 1]]  # sunlight: white
         keep = adu >= COUNTED * sigma
         parts.append(_as_records(y[keep], x[keep], adu[keep], frame, TRAIL, shape))
     return np.concatenate(parts)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PITCH = 2.0  # px between nebula coefficients: the B-spline's own blur is then 2.7 px, less than the seeing
-MARGIN = 200.0  # px of sky beyond the circle that a turning frame sweeps
+MARGIN = 100.0  # px of sky beyond the circle that a turning frame sweeps
 STARS_PER_MEGAPIXEL = 1200.0
 
 
@@ -62,6 +62,7 @@ def make_scene(
     -------
     Scene
     """
+    from astrobench.simulate.galaxies import paint_galaxies
     from astrobench.simulate.nebula import companion_stars, paint_nebula
     from astrobench.simulate.stars import dim_by_dust, draw_stars
 
@@ -78,10 +79,11 @@ def make_scene(
     if not nebula:
         return Scene(catalogue, np.zeros((3, 4, 4), np.float32), grid)
     unit = max(height, width) / 2.0
+    origin = (grid[0] - centre[0], grid[1] - centre[1])
     light, depth = paint_nebula(
-        np.random.default_rng([seed, 2]), (side, side), (grid[0] - centre[0], grid[1] - centre[1]), PITCH,
-        unit, workers,
+        np.random.default_rng([seed, 109]), (side, side), origin, PITCH, unit, workers
     )
+    light += paint_galaxies((side, side), origin, PITCH, unit) * np.exp(-0.5 * depth)
     column = np.rint((catalogue["x"] - grid[0]) / PITCH).astype(np.int64)
     row = np.rint((catalogue["y"] - grid[1]) / PITCH).astype(np.int64)
     dust = depth[np.clip(row, 0, side - 1), np.clip(column, 0, side - 1)].astype(np.float64)

@@ -88,6 +88,7 @@ def header_cards(
     list of str
         Cards of 80 characters, END included.
     """
+    name = target.replace("'", "''")
     pixel = "2.90000009536743"
     seconds = _number(exposure, 15)
     rows: list[tuple[str, str, str]] = [
@@ -112,7 +113,10 @@ def header_cards(
         rows.append(("EQMODE", "1" if equatorial else "0", "Equatorial mode"))
     rows += [
         ("PROGRAM", f"'{program:<8}'", "The name of the software task that created the file"),
-        *((name, "1", "Camera X Bin") for name in ("XBINNING", "YBINNING", "CCDXBIN", "CCDYBIN")),
+        ("XBINNING", "1", "Camera X Bin"),
+        ("YBINNING", "1", "Camera Y Bin"),
+        ("CCDXBIN", "1", "Camera X Bin"),
+        ("CCDYBIN", "1", "Camera Y Bin"),
         ("XPIXSZ", pixel, "pixel size in microns (with binning)"),
         ("YPIXSZ", pixel, "pixel size in microns (with binning)"),
         ("IMAGETYP", "'Light   '", "Type of image"),
@@ -130,7 +134,7 @@ def header_cards(
         ("GAIN", "80", "Gain Value"),
         ("FOCUSPOS", str(FOCUS), "Focuser position in steps"),
         ("TELESCOP", f"'{TELESCOP}'", "Telescope name"),
-        ("OBJECT", f"'{target.replace(chr(39), chr(39) * 2):<8}'", "name or catalog number of object being imaged"),
+        ("OBJECT", f"'{name:<8}'", "name or catalog number of object being imaged"),
         ("TOTALEXP", seconds, "Total Exposure Time in seconds"),
     ]
     return [_card(*row) for row in rows] + [f"{'END':<80}"]

@@ -20,11 +20,31 @@ if TYPE_CHECKING:
 FORMAT = 1  # raised whenever a seed begins to mean another sky or another camera
 TRUTH_FOLDER = "truth"
 ARRAYS = (
-    "stars", "transforms", "fwhm", "ratio", "angle", "smear", "transparency", "sky", "hot", "dead", "planted",
+    "stars",
+    "transforms",
+    "fwhm",
+    "ratio",
+    "angle",
+    "smear",
+    "transparency",
+    "sky",
+    "hot",
+    "dead",
+    "planted",
 )
 NUMBERS = (
-    "seed", "night", "exposure", "gain", "read_noise", "step", "vignetting", "star_count", "nebula", "noise",
-    "faults", "firmware",
+    "seed",
+    "night",
+    "exposure",
+    "gain",
+    "read_noise",
+    "step",
+    "vignetting",
+    "star_count",
+    "nebula",
+    "noise",
+    "faults",
+    "firmware",
 )
 
 
@@ -33,7 +53,7 @@ class Night:
     """A simulated night and everything that is true of it.
 
     Pixels are 0-based, x = column, y = row, centre of the first pixel (0, 0). ADU are those of the files.
-    A frame is flat * (transparency * scene + sky), plus hot pixels and fixed pattern, plus noise, plus outliers.
+    A frame is flat * (transparency * scene + sky), plus hot pixels and fixed pattern, noise and outliers.
 
     Attributes
     ----------
@@ -123,7 +143,11 @@ class Night:
         from astrobench.simulate.camera import make_camera
 
         return make_camera(
-            self.seed, self.shape, firmware=self.firmware, faults=self.faults, noise=self.noise,
+            self.seed,
+            self.shape,
+            firmware=self.firmware,
+            faults=self.faults,
+            noise=self.noise,
             vignetting=self.vignetting,
         )
 
@@ -150,11 +174,10 @@ class Night:
 
         width = float(np.median(self.fwhm)) if fwhm is None else fwhm
         grid = np.eye(3) if transform is None else np.asarray(transform, dtype=np.float64)
-        planes = [
-            render(self._sky_above, self.shape, grid, width, np.full((2, 2), c, np.int64), exposure=self.exposure)
-            for c in range(3)
-        ]
-        return np.stack(planes)
+        everywhere = [np.full((2, 2), c, np.int64) for c in range(3)]
+        return np.stack(
+            [render(self._sky_above, self.shape, grid, width, c, exposure=self.exposure) for c in everywhere]
+        )
 
     def sky_image(self, k: int) -> NDArray[np.float32]:
         """Sky glow of frame k in colour, (3, H, W) float32 ADU, before vignetting."""
@@ -261,7 +284,7 @@ class Night:
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in ARRAYS}
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{place} holds no truth of a simulated night that can be read: {error}.") from error
+            raise InputError(f"{place} holds no truth of a simulated night: {error}.") from error
         if text.get("format") != FORMAT:
             raise InputError(
                 f"The night in {place} was simulated by another version (format {text.get('format')}, "

@@ -7,6 +7,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 TABLE = 256  # lattice gradients and permutation length (Perlin 1985)
+GRADIENT_X = np.cos(np.arange(TABLE) * (2.0 * np.pi / TABLE))
+GRADIENT_Y = np.sin(np.arange(TABLE) * (2.0 * np.pi / TABLE))
 LACUNARITY = 2.03  # not 2, so that the lattices of the octaves never coincide
 TURN_COS, TURN_SIN = 0.8, 0.6  # each octave is turned, so that no lattice direction shows
 
@@ -28,10 +30,10 @@ def permutation(rng: np.random.Generator) -> NDArray[np.int64]:
     return np.concatenate([p, p]).astype(np.int64)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _corner(hashed: int, dx: float, dy: float) -> float:
-    angle = hashed * (2.0 * np.pi / 256.0)
-    return np.cos(angle) * dx + np.sin(angle) * dy
+    rise: float = GRADIENT_X[hashed] * dx + GRADIENT_Y[hashed] * dy
+    return rise
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -49,7 +51,8 @@ def gradient_noise(x: float, y: float, perm: NDArray[np.int64]) -> float:
     n11 = _corner(perm[right + ((iy + 1) & 255)], dx - 1.0, dy - 1.0)
     top = n00 + u * (n10 - n00)
     bottom = n01 + u * (n11 - n01)
-    return 1.41 * (top + v * (bottom - top))
+    value: float = 1.41 * (top + v * (bottom - top))
+    return value
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
