@@ -1,0 +1,208 @@
+"""Take from a cube the few samples that its statistics rest on: a grid of the sky and the light of its stars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrobench.context import Context
+from astrobench.cube import Cube, Strip, plain_samples
+from astrobench.kernels.bright_stars import aperture_and_ring, bright_places, stamps_at, typical_fwhm
+from astrobench.kernels.normalise import stamp_fluxes
+from astrobench.kernels.statistics import median_mad, spatial_noise
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+BAND_PIXELS = 3_000_000  # of one plane that are read; more tells nothing new
+BAND_ROWS = 128
+GRID_POINTS = 32_768  # the median of as many has an error of 0.7 % of the noise
+GRID_BYTES = 64 * 2**20  # of the grids of all frames together
+MOST_STARS = 100
+CORE = 2  # px around a star's centre whose scatter tells the gain of the camera
+FULL_UINT16 = 65535.0
+NEAR_FULL = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What was taken from one channel.
+
+    Parameters
+    ----------
+    grid : (N, R, K) float32
+        The same points in every frame [ADU of each frame]; NaN: no data.
+    flux, flux_error : (N, S) float64
+        Light of the same stars in every frame [ADU]; NaN where it could not be measured.
+    cores : (N, S, 25) float32
+        Samples around the centre of each star; NaN: no data or saturated.
+    zeros : (N,) float64
+        Share of the samples that are exactly 0 (clipped by the camera).
+    """
+
+    grid: F32
+    flux: F64
+    flux_error: F64
+    cores: F32
+    zeros: F64
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which rows are read, which points of them make the grid, and where the stars are."""
+
+    bands: tuple[tuple[int, int], ...]
+    stride: int
+    places: tuple[NDArray[np.intp], ...]  # per band, rows relative to it
+    shapes: tuple[F32, ...]  # clean stamps of the same stars above their sky
+    aperture: NDArray[np.bool_]
+    ring: NDArray[np.bool_]
+
+
+def take_samples(cube: Cube, saturation: F64, context: Context, text: str = "measuring levels") -> list[Sample]:
+    """Read the bands of every frame once; return one `Sample` a channel."""
+    plan = _plan(cube, saturation)
+    count, channels = cube.shape[:2]
+
+    def work(job: tuple[int, int]) -> tuple[F32, F64, F32, float]:
+        context.check_stop()
+        return _measure(cube, job[0], job[1], plan, float(saturation[job[0]]))
+
+    jobs = [(frame, channel) for channel in range(channels) for frame in range(count)]
+    found = context.map(work, jobs, text)
+    samples = []
+    for channel in range(channels):
+        grids, lights, cores, zeros = zip(*found[channel * count : (channel + 1) * count], strict=True)
+        light = np.stack(lights)
+        samples.append(Sample(np.stack(grids), light[..., 0], light[..., 1], np.stack(cores), np.array(zeros)))
+    return samples
+
+
+def judged_plane(strip: Strip) -> F32:
+    """Return the samples of a one-frame strip as they are judged, (h, W) float32."""
+    plane = plain_samples(strip)[0]
+    return plane if strip.shift is None else plane + strip.shift[0]
+
+
+def _plan(cube: Cube, saturation: F64) -> _Plan:
+    count, channels, height, width = cube.shape
+    bands = _bands(height, width)
+    rows = sum(y1 - y0 for y0, y1 in bands)
+    points = max(4096, min(GRID_POINTS, GRID_BYTES // (4 * count * channels)))
+    stride = max(1, int(np.sqrt(rows * width / points)))
+    planes = [_clean(cube, min(1, channels - 1), band) for band in bands]
+    limit = NEAR_FULL * float(np.min(saturation))
+    found = [bright_places(plane, limit) for plane in planes]
+    fwhm = _fwhm(planes, found)
+    aperture, ring = aperture_and_ring(fwhm)
+    half = aperture.shape[0] // 2
+    places = _brightest(planes, found, half)
+    stamps = [stamps_at(plane, place, half) for plane, place in zip(planes, places, strict=True)]
+    shapes = tuple(_above_sky(stamp, ring) for stamp in stamps)
+    return _Plan(bands, stride, places, shapes, aperture, ring)
+
+
+def _bands(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Rows to read: all of a small picture, evenly spaced bands of a large one."""
+    if height * width <= BAND_PIXELS or height <= 2 * BAND_ROWS:
+        return ((0, height),)
+    count = max(2, round(BAND_PIXELS / (width * BAND_ROWS)))
+    starts = np.linspace(0, height - BAND_ROWS, 2 * count + 1).astype(int)[1::2]
+    return tuple((int(y), int(y) + BAND_ROWS) for y in starts)
+
+
+def _clean(cube: Cube, channel: int, band: tuple[int, int]) -> F32:
+    """Median of three frames: stars without cosmic rays and trails."""
+    count = cube.shape[0]
+    chosen = sorted({count // 6, count // 2, count - 1 - count // 6})
+    planes = []
+    for frame in chosen:
+        plane = judged_plane(cube.strip(channel, *band, np.array([frame])))
+        level = median_mad(plane[::8, ::8]).location
+        planes.append(plane - np.float32(level) if np.isfinite(level) else plane)
+    if len(planes) < 3:
+        return np.asarray(np.fmin(planes[0], planes[-1]))
+    a, b, c = planes
+    middle = np.fmax(np.fmin(a, b), np.fmin(np.fmax(a, b), c))
+    return np.asarray(middle, np.float32)
+
+
+def _fwhm(planes: list[F32], found: list[tuple[NDArray[np.intp], F64]]) -> float:
+    widths = []
+    for plane, (places, _) in zip(planes, found, strict=True):
+        inside = _inside(places, plane.shape, 8)
+        if inside.any():
+            widths.append(typical_fwhm(stamps_at(plane, places[inside][:30], 8)))
+    return float(np.median(widths)) if widths else 3.0
+
+
+def _inside(places: NDArray[np.intp], shape: tuple[int, ...], half: int) -> NDArray[np.bool_]:
+    y, x = places[:, 0], places[:, 1]
+    return np.asarray((y >= half) & (x >= half) & (y < shape[0] - half) & (x < shape[1] - half))
+
+
+def _brightest(
+    planes: list[F32], found: list[tuple[NDArray[np.intp], F64]], half: int
+) -> tuple[NDArray[np.intp], ...]:
+    """Keep the brightest stars of all bands together that lie far enough inside."""
+    kept = []
+    for plane, (places, height) in zip(planes, found, strict=True):
+        inside = _inside(places, plane.shape, half)
+        kept.append((places[inside], height[inside]))
+    heights = np.concatenate([height for _, height in kept])
+    least = np.sort(heights)[-MOST_STARS] if heights.size > MOST_STARS else 0.0
+    return tuple(places[height >= least] for places, height in kept)
+
+
+def _above_sky(stamps: F32, ring: NDArray[np.bool_]) -> F32:
+    if len(stamps) == 0:
+        return stamps
+    with np.errstate(invalid="ignore"):
+        sky = np.nanmedian(np.where(ring, stamps, np.nan).reshape(len(stamps), -1), axis=1)
+    return np.nan_to_num(stamps - sky[:, None, None])
+
+
+def _measure(cube: Cube, frame: int, channel: int, plan: _Plan, saturation: float) -> tuple[F32, F64, F32, float]:
+    """Grid, star light (S, 2), star cores (S, 25) and share of zeros of one plane."""
+    grids, lights, cores, sizes = [], [], [], []
+    for band, places, shapes in zip(plan.bands, plan.places, plan.shapes, strict=True):
+        strip = cube.strip(channel, *band, np.array([frame]))
+        step = (slice(None), slice(plan.stride // 2, None, plan.stride), slice(plan.stride // 2, None, plan.stride))
+        grids.append(judged_plane(_cut(strip, step)))
+        half = plan.aperture.shape[0] // 2
+        offsets = np.arange(-half, half + 1)
+        rows = places[:, 0, None, None] + offsets[None, :, None]
+        columns = places[:, 1, None, None] + offsets[None, None, :]
+        stamps = np.ascontiguousarray(judged_plane(_cut(strip, (slice(None), rows, columns))))
+        light, size = np.empty((len(places), 2)), np.empty(len(places))
+        stamp_fluxes(stamps, shapes, plan.aperture, plan.ring, np.float32(saturation), light, size)
+        middle = stamps[:, half - CORE : half + CORE + 1, half - CORE : half + CORE + 1].reshape(len(places), 25)
+        cores.append(np.where(middle < saturation, middle, np.float32(np.nan)))
+        lights.append(light)
+        sizes.append(size)
+    grid, light, size = np.concatenate(grids), np.concatenate(lights), np.concatenate(sizes)
+    return grid, _with_errors(light, size, grid, plan), np.concatenate(cores), float(np.mean(grid == 0))
+
+
+def _cut(strip: Strip, index: Any) -> Strip:
+    """Return some samples of a one-frame strip; `index` acts on (1, h, W)."""
+
+    def cut(array: Any) -> Any:
+        return None if array is None else array[index]
+
+    return Strip(strip.samples[index], strip.swapped, cut(strip.share), cut(strip.shift))
+
+
+def _with_errors(light: F64, size: F64, grid: F32, plan: _Plan) -> F64:
+    """Return flux and its error: noise of the sky in aperture and ring, and that of the light itself."""
+    flux, sky = light[:, 0], light[:, 1]
+    variance = spatial_noise(grid) ** 2
+    ring = max(1, int(plan.ring.sum()))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # All of the sky's variance taken as photon noise: the light then has as much per ADU.
+        photon = np.where(sky > 0, np.maximum(flux, 0) * variance / sky, 0.0)
+        error = np.sqrt(size * variance * (1 + np.pi / 2 * size / ring) + photon)
+    return np.stack([flux, error], axis=1)
