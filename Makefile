@@ -60,7 +60,7 @@ $(VENV)/installed-test: $(VENV)/python-is-there pyproject.toml
 	@touch $(VENV)/installed $@
 
 $(VENV)/python-is-there:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "astrobench needs Python 3.11 or newer; '$(PYTHON)' is older or missing." >&2; \
 	  echo "Install one and name it, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \

@@ -56,7 +56,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def subs(pytestconfig: pytest.Config) -> Path:
+def subs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the real subs m94/a, m94/b, m94/c and m27; the test is skipped without them.
 
     ``ASTROBENCH_SUBS`` names it; else the packed subs of the shared folder are unpacked once
@@ -68,6 +68,7 @@ def subs(pytestconfig: pytest.Config) -> Path:
     unpack = SHARED / "data" / "unpack.py"
     if not unpack.is_file():
         pytest.skip("no real subs: set ASTROBENCH_SUBS to the folder that holds m94/a and m27")
-    folder = Path(pytestconfig.cache.mkdir("subs"))
+    cache = getattr(pytestconfig, "cache", None)
+    folder = Path(cache.mkdir("subs")) if cache else tmp_path_factory.mktemp("subs")
     subprocess.run([sys.executable, unpack, folder], check=True, capture_output=True)
     return folder
