@@ -1,0 +1,49 @@
+"""Say what is installed and how much machine there is, and compile the kernels."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from astrobench.context import Context
+
+OPTIONAL = ("jupyterlab", "ipywidgets", "voila", "bokeh", "papermill")
+
+
+def examine() -> Iterator[str]:
+    """Yield the findings as lines of text."""
+    from astrobench.recipe import versions
+
+    context = Context()
+    yield ", ".join(f"{name} {number}" for name, number in versions().items())
+    yield f"{platform.system()} {platform.machine()}, {context.workers} cores"
+    yield f"memory: {context.memory_budget / 1e9:.1f} GB for buffers (half of what is free)"
+    folder = context.scratch
+    while not folder.exists():
+        folder = folder.parent
+    yield f"scratch: {context.scratch}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
+    for package in OPTIONAL:
+        try:
+            yield f"{package} {version(package)}"
+        except PackageNotFoundError:
+            yield f"{package}: not installed; pip install 'astrobench[workbench]' brings it"
+    start = time.perf_counter()
+    warm_up()
+    yield f"kernels ready in {time.perf_counter() - start:.1f} s; from now on they load from the cache"
+
+
+def warm_up() -> None:
+    """Run a tiny night through every kernel, so that everything is compiled and cached."""
+    from astrobench.recipe import Recipe
+    from astrobench.simulate import simulate_night
+
+    with tempfile.TemporaryDirectory(prefix="astrobench-") as folder:
+        night = simulate_night(Path(folder) / "night", frames=6, shape=(480, 270), faults=False, workers=1)
+        context = Context(scratch=Path(folder) / "scratch", output=Path(folder) / "out")
+        (Path(folder) / "out").mkdir()
+        Recipe.load("deep-sky").run(night.paths[0].parent, context)
