@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from astrobench.errors import InputError
 from astrobench.files.checks import pixel_fault
 from astrobench.files.kinds import Kind
 from astrobench.files.layout import Layout, find_picture
+
+if TYPE_CHECKING:
+    from astrobench.kernels.stars import Stars
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Measures:
         Quality in one number, 1 for the best frame.
     word : str
         The score in a word.
+    sky_by_colour, noise_by_colour : tuple of float
+        Level and noise of single samples of red, green and blue (or of the one plane), ADU.
+    star_list : Stars or None
+        The detected stars, brightest first, for matching.
     """
 
     stars: int
@@ -54,6 +61,9 @@ class Measures:
     transparency: float | None = None
     score: float | None = None
     word: str = ""
+    sky_by_colour: tuple[float, ...] = ()
+    noise_by_colour: tuple[float, ...] = ()
+    star_list: Stars | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -148,8 +158,8 @@ class Frame:
         Returns
         -------
         (H, W) or (3, H, W), uint16 or float32
-            Unsigned 8 and 16 bit integers as uint16, everything else as float32 with NaN where the file has no data.
-            Rows are in the order of the file; the pedestal is still there.
+            Unsigned 8 and 16 bit integers as uint16, everything else as float32 with NaN where the file has
+            no data. Rows are in the order of the file; the pedestal is still there.
 
         Raises
         ------
@@ -174,7 +184,11 @@ class Frame:
             None instead of the three where only `read` can decode the file.
         """
         layout = self._layout()
-        if layout.packing != "plain" or not layout.is_simple or (len(layout.shape) == 3 and layout.shape[0] != 3):
+        if (
+            layout.packing != "plain"
+            or not layout.is_simple
+            or (len(layout.shape) == 3 and layout.shape[0] != 3)
+        ):
             return None
         return layout.offset, ">f4" if layout.bitpix == -32 else ">i2", layout.dtype == "uint16"
 

@@ -181,7 +181,9 @@ class Frames(Sequence[Frame]):
     def _repr_html_(self) -> str:
         table = [{key: row[key] for key in row if key != "group"} for row in self.group_table()]
         aside = [frame for frame in self.frames if not frame.use]
-        reasons = [{"frame": frame.name, "set aside because it": frame.reason} for frame in aside[:SHOWN_ROWS]]
+        reasons = [
+            {"frame": frame.name, "set aside because it": frame.reason} for frame in aside[:SHOWN_ROWS]
+        ]
         more = f"<p>and {len(aside) - SHOWN_ROWS} more</p>" if len(aside) > SHOWN_ROWS else ""
         return _html_table(table) + _html_table(reasons) + more
 
@@ -191,7 +193,9 @@ def _html_table(rows: list[dict[str, Any]]) -> str:
         return ""
     head = "".join(f"<th>{html.escape(key)}</th>" for key in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in row.values()) + "</tr>"
+        "<tr>"
+        + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in row.values())
+        + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"

@@ -50,14 +50,16 @@ def scan_frames(
             return ()
         others = f"{found.ignored} files of other kinds" if found.ignored else "nothing else either"
         raise InputError(
-            f"There is no FITS file in {found.root.name or 'this folder'} ({others}). Subs end in .fit or .fits; on a "
-            "Seestar, saving single frames must be switched on."
+            f"There is no FITS file in {found.root.name or 'this folder'} ({others}). Subs end in .fit or "
+            ".fits; on a Seestar, saving single frames must be switched on."
         )
     scanned = sorted(_read_all(found, context), key=_by_time)
     _number_units(scanned)
     frames = [each.frame.replace(group=_group(each.frame)) for each in scanned]
     if named and len(frames) > 1 and not any(frame.kind == "light" for frame in frames):
-        frames = [frame.replace(kind="light") if frame.kind in ("stack", "picture") else frame for frame in frames]
+        frames = [
+            frame.replace(kind="light") if frame.kind in ("stack", "picture") else frame for frame in frames
+        ]
     frames = [_aside_if_finished(frame) for frame in frames]
     lights = {place: frame for place, frame in enumerate(frames) if frame.kind == "light"}
     for place, reason in choose(lights, mix_filters).items():
@@ -137,7 +139,7 @@ def _by_time(each: _Scanned) -> tuple[bool, float, list[tuple[int, int, str]]]:
 
 
 def _number_units(scanned: Sequence[_Scanned]) -> None:
-    """Tell telescopes of one model apart by a number, in the order of their first frame, never by their serial."""
+    """Tell telescopes of one model apart by a number, in the order of their first frame."""
     units: dict[str, list[str]] = defaultdict(list)
     for each in scanned:
         if each.unit and each.unit not in units[each.frame.camera]:
@@ -165,7 +167,7 @@ def _aside_if_finished(frame: Frame) -> Frame:
 
 # --- the account ----------------------------------------------------------------------------------
 def _account(report: Report, found: Found, scanned: Sequence[_Scanned], frames: Sequence[Frame]) -> None:
-    counts = Counter(frame.kind for frame in frames)
+    counts: Counter[str] = Counter(frame.kind for frame in frames)
     lights = [frame for frame in frames if frame.kind == "light"]
     report.fact(
         "found",
@@ -178,9 +180,18 @@ def _account(report: Report, found: Found, scanned: Sequence[_Scanned], frames: 
     )
     for kind, word in (("dark", "darks"), ("flat", "flats"), ("bias", "bias frames"), ("stack", "stacks")):
         if counts[kind]:
-            report.fact("beside", "{count} {word} lie beside the lights; they are not stacked.", count=counts[kind], word=word)
+            report.fact(
+                "beside",
+                "{count} {word} lie beside the lights; they are not stacked.",
+                count=counts[kind],
+                word=word,
+            )
     if counts["picture"]:
-        report.fact("beside", "{count} finished pictures lie beside the lights; they are not stacked.", count=counts["picture"])
+        report.fact(
+            "beside",
+            "{count} finished pictures lie beside the lights; they are not stacked.",
+            count=counts["picture"],
+        )
     if found.outputs:
         report.fact("outputs", "{count} folders of earlier results were not searched.", count=found.outputs)
     _account_of_repairs(report, scanned)
@@ -192,7 +203,9 @@ def _account(report: Report, found: Found, scanned: Sequence[_Scanned], frames: 
     named_filters = {frame.filter for frame in lights if frame.use}
     if len({filter_class(frame) for frame in lights if frame.use}) > 1:
         listed = ", ".join(sorted(each or "none" for each in named_filters))
-        report.fact("filters", "Frames through different filters run together, as asked: {filters}.", filters=listed)
+        report.fact(
+            "filters", "Frames through different filters run together, as asked: {filters}.", filters=listed
+        )
 
 
 def _account_of_repairs(report: Report, scanned: Sequence[_Scanned]) -> None:
@@ -215,4 +228,3 @@ def _reasons(frames: Sequence[Frame]) -> list[tuple[str, int, str]]:
         if not frame.use and frame.kind in ("light", "unknown"):
             counted[frame.reason].append(frame.name)
     return [(reason, len(names), names[0]) for reason, names in counted.items()]
-

@@ -19,9 +19,9 @@ def bayer_of(
 ) -> tuple[str | None, str]:
     """Return the Bayer order of the stored array, first row first, and the order of its rows.
 
-    BAYERPAT names the picture as one looks at it, top row first. Seestar files, which name no ROWORDER, store the
-    top row first; where ROWORDER says BOTTOM-UP and the number of rows is even, the stored rows begin with the
-    second row of the pattern.
+    BAYERPAT names the picture as one looks at it, top row first. Seestar files, which name no ROWORDER,
+    store the top row first; where ROWORDER says BOTTOM-UP and the number of rows is even, the stored rows
+    begin with the second row of the pattern.
 
     Returns
     -------

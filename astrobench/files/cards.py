@@ -1,7 +1,8 @@
 """Read FITS header cards quickly, without astropy: a thousand headers in a second.
 
-Only what ingest needs is understood (Pence et al. 2010, A&A 524, A42, section 4): fixed and free format values,
-strings with doubled quotes, CONTINUE, HIERARCH. The first of several cards with one keyword counts, as in astropy.
+Only what ingest needs is understood (Pence et al. 2010, A&A 524, A42, section 4): fixed and free format
+values, strings with doubled quotes, CONTINUE, HIERARCH. The first of several cards with one keyword counts,
+as in astropy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judge a frame by its pixels: is there a picture at all, and where does a registered frame end?"""
+"""Judge a frame by its pixels: whether there is a picture at all, and where a registered frame ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAST_FINITE = 0.05
 MOST_SATURATED = 0.5
 MOST_EQUAL = 0.95
 LEAST_UNCOVERED = 0.001  # of the frame: a smaller dark rim is no trace of registration
-BORDER_RUN = 8  # zeros in a row along the border; a Seestar's clipped pixels (15 %) make such runs once in 1e4 frames
+BORDER_RUN = 8  # zeros in a row along the border; clipped pixels (15 %) make such a run in 0.1 % of frames
 SOLID = 5  # side of the square of zeros that single clipped pixels do not make
 
 
@@ -56,9 +56,9 @@ def _fault(part: NDArray[Any], saturation: float) -> str | None:
 def uncovered(array: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return which pixels of an already registered frame are outside the sky it covers, or None.
 
-    Programs that register frames fill what a frame does not reach with 0. A raw frame has zeros too, clipped values
-    that are measurements; those are single pixels anywhere. Uncovered are solid areas of zeros that begin at the
-    border; zeros inside stay values.
+    Programs that register frames fill what a frame does not reach with 0. A raw frame has zeros too,
+    clipped values that are measurements; those are single pixels anywhere. Uncovered are solid areas of
+    zeros that begin at the border; zeros inside stay values.
 
     Parameters
     ----------

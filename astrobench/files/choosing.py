@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -124,9 +124,9 @@ def _is_near(one: Known, other: Known) -> bool:
 def _other_filters(frames: Mapping[int, K]) -> dict[int, str]:
     keys = {place: filter_class(frame) for place, frame in frames.items()}
     main = _largest(keys.values())
+    remedy = "run it on its own, or allow filters to be mixed"
     return {
-        place: f"was taken through {_filter_words(key)}, while most frames were taken through {_filter_words(main)}; "
-        "run it on its own, or allow filters to be mixed"
+        place: f"was taken through {_filter_words(key)}, most frames through {_filter_words(main)}; {remedy}"
         for place, key in keys.items()
         if key != main
     }
@@ -164,10 +164,7 @@ def _storage(frame: Known) -> str:
     return f"stored as {frame.dtype}"
 
 
-def _largest(keys: Sequence[str] | object) -> str:
+def _largest(keys: Iterable[str]) -> str:
     """Return the most frequent key; of equals the first."""
-    counted = Counter(keys)  # type: ignore[call-overload]
-    return str(max(counted, key=counted.__getitem__)) if counted else ""
-
-
-Rule = Callable[[Mapping[int, K]], dict[int, str]]
+    counted = Counter(keys)
+    return max(counted, key=counted.__getitem__) if counted else ""

@@ -29,7 +29,7 @@ class Found:
     outputs: int = 0
 
     def name_of(self, path: Path) -> str:
-        """Return the file's name as reports give it: from the common folder down, nothing of the computer above."""
+        """Return the file's name as reports give it: from the common folder down."""
         try:
             return path.relative_to(self.root).as_posix()
         except ValueError:
@@ -39,8 +39,8 @@ class Found:
 def find_files(source: Source | Iterable[Source]) -> Found:
     """List the FITS files of a folder (with its sub-folders), of a glob, or of a list of both and of files.
 
-    Hidden folders, folders written by astrobench and folders named ``truth`` are not entered unless given by name.
-    A file or folder met twice, through a link for example, counts once.
+    Hidden folders, folders written by astrobench and folders named ``truth`` are not entered unless given
+    by name. A file or folder met twice, through a link for example, counts once.
 
     Raises
     ------
@@ -115,7 +115,9 @@ class _Search:
                 entries = sorted(os.scandir(here), key=lambda entry: natural(Path(entry.name)))
             except OSError as error:
                 if is_given:
-                    raise InputError(f"The folder {here.name} cannot be read: {(error.strerror or '').lower()}.") from None
+                    raise InputError(
+                        f"The folder {here.name} cannot be read: {(error.strerror or '').lower()}."
+                    ) from None
                 self.ignored += 1
                 continue
             names = {entry.name for entry in entries}

@@ -16,7 +16,8 @@ from astrobench.files.layout import Layout, find_picture, open_bytes, reading, r
 
 __all__ = ["find_picture", "read_pixels", "require_regular_file"]
 
-CHUNK = 1 << 16  # words swapped at a time: they stay in the L2 cache (0.6 ms for a Seestar sub, astropy 3.5 ms)
+# Words swapped at a time stay in the L2 cache: 0.6 ms CPU for a Seestar sub, astropy 3.5 ms.
+CHUNK = 1 << 16
 SAMPLE = 1 << 14
 LARGEST_SHARE = 0.5  # of the free memory that one unpacked file may take
 
@@ -52,7 +53,7 @@ def sample_pixels(layout: Layout) -> Pixels | None:
         shape=(count,),
     )
     with reading(layout.path):
-        pixels = _read_simple(part)
+        pixels: NDArray[Any] = _read_simple(part)
     return pixels[np.isfinite(pixels)]
 
 
@@ -93,12 +94,14 @@ def _read_simple(layout: Layout) -> Pixels:
 
 def _fill(file: BinaryIO, words: NDArray[Any], layout: Layout) -> None:
     """Read exactly as many bytes as `words` holds."""
-    view = memoryview(words.view(np.uint8))
+    view = words.view(np.uint8).data
     done = 0
     while done < len(view):
         count = file.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
-            raise InputError(f"{layout.path.name} ends before its last pixel. Copy it again from the telescope.")
+            raise InputError(
+                f"{layout.path.name} ends before its last pixel. Copy it again from the telescope."
+            )
         done += count
 
 
@@ -109,12 +112,16 @@ def _read_any(layout: Layout) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with fits.open(_source(layout), memmap=False, lazy_load_hdus=True, ignore_missing_end=True) as hdus:
+            with fits.open(
+                _source(layout), memmap=False, lazy_load_hdus=True, ignore_missing_end=True
+            ) as hdus:
                 data = hdus[layout.hdu].data
         except (InputError, OSError, MemoryError):
             raise
         except Exception as error:  # astropy and its decompressors raise a dozen kinds on damaged files
-            raise InputError(f"{layout.path.name} cannot be decoded: it is damaged. Copy it again.") from error
+            raise InputError(
+                f"{layout.path.name} cannot be decoded: it is damaged. Copy it again."
+            ) from error
     if data is None or data.size != layout.pixels:
         raise InputError(f"{layout.path.name} does not hold the picture that its header promises.")
     array = np.asarray(data).reshape(layout.shape)

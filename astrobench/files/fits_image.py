@@ -14,7 +14,7 @@ import numpy as np
 from astrobench.errors import InputError
 from astrobench.files.fits import read_pixels
 from astrobench.files.fits_write import RECIPE, joined_history
-from astrobench.files.layout import Layout, find_picture, open_bytes
+from astrobench.files.layout import Layout, find_picture
 from astrobench.image import MAPS, Image
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def _astropy(layout: Layout) -> Iterator[Any]:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # astropy raises a dozen kinds on damaged headers
-            raise InputError(f"{layout.path.name} has a damaged header or extension. Copy it again.") from error
+            raise InputError(
+                f"{layout.path.name} has a damaged header or extension. Copy it again."
+            ) from error
 
 
 def _inherited(primary: Header, extension: Header) -> Header:
@@ -99,7 +101,7 @@ def _maps_and_recipe(hdus: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _cleaned(header: Header) -> Header:
-    """Return the header without the cards of the array's form and without history, which the image holds itself."""
+    """Return the header without what the image itself holds: the array's form, unit and history."""
     kept = header.copy(strip=True)
     for keyword in ("HISTORY", "STRETCHD", "BUNIT", "EXTNAME", "BZERO", "BSCALE", "BLANK", "EXTEND"):
         kept.remove(keyword, ignore_missing=True, remove_all=True)
@@ -118,5 +120,3 @@ def _wcs(header: Header, shape: tuple[int, ...]) -> WCS | None:
         return None
     wcs.array_shape = shape[-2:]
     return wcs if wcs.has_celestial else None
-
-

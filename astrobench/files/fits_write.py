@@ -1,8 +1,9 @@
-"""Write an image to FITS with its maps, its recipe and its history, block by block and always the same bytes."""
+"""Write an image to FITS with its maps, recipe and history, block by block and always the same bytes."""
 
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,19 +28,18 @@ RECIPE = "RECIPE"
 
 # Written from the image itself; what the header says of them is out of date.
 _STRUCTURE = (
-    "SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "BZERO", "BSCALE", "BLANK",
-    "BUNIT", "EXTNAME", "EXTVER", "INHERIT", "CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX", "CREATOR", "STRETCHD",
-    "END", "HISTORY", "COMMENT", "CONTINUE", "LONGSTRN", "BAYERPAT", "COLORTYP", "BAYRPAT", "XBAYROFF", "YBAYROFF",
-    "ROWORDER",
-)  # fmt: skip
-_WCS_CARDS = (
-    "WCSAXES", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT", "CROTA", "CD1_", "CD2_", "CD3_", "PC1_", "PC2_", "PC3_",
-    "PV1_", "PV2_", "LONPOLE", "LATPOLE", "MJDREF", "A_", "B_", "AP_", "BP_",
-)  # fmt: skip
+    " SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BZERO BSCALE BLANK BUNIT EXTNAME EXTVER "
+    "INHERIT CHECKSUM DATASUM DATAMIN DATAMAX CREATOR STRETCHD ROWORDER END HISTORY COMMENT CONTINUE LONGSTRN "
+    "BAYERPAT COLORTYP BAYRPAT XBAYROFF YBAYROFF "
+)
+_WCS_CARD = re.compile(
+    r"(WCSAXES|CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|LONPOLE|LATPOLE|MJDREF)|(CD|PC|PV)\d_|(A|B|AP|BP)_"
+)
+_WCS_DATES = re.compile(r"DATE|MJD|TIMESYS")  # astropy derives them from DATE-OBS, which is kept as it is
 
 
 def write_fits(path: Path, image: Image, *, private: bool = True) -> None:
-    """Write an image as float32 (C, H, W), or (H, W) for mono, with an extension for each map that it carries.
+    """Write an image as float32 (C, H, W), or (H, W) for mono, with an extension for each map it carries.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _add_kept_cards(header: Header, image: Image, private: bool) -> None:
         keyword = card.keyword
         if not keyword or keyword in header or keyword.startswith(("NAXIS", "TTYPE", "TFORM")):
             continue
-        if keyword in _STRUCTURE or (image.wcs is not None and keyword.startswith(_WCS_CARDS)):
+        if f" {keyword} " in _STRUCTURE or (image.wcs is not None and _WCS_CARD.match(keyword)):
             continue
         if private and is_private_card(keyword):
             continue
@@ -143,7 +143,7 @@ def _add_wcs(header: Header, image: Image) -> None:
         warnings.simplefilter("ignore")
         solution = image.wcs.to_header(relax=True)
     for card in solution.cards:
-        if card.keyword not in ("DATE-OBS", "MJD-OBS", "DATE", "TIMESYS", "MJDREF", "DATEREF", "MJDREFI", "MJDREFF"):
+        if not _WCS_DATES.match(card.keyword):
             header[card.keyword] = (card.value, card.comment)
 
 
@@ -185,7 +185,7 @@ def _write_recipe(file: BinaryIO, recipe: str) -> None:
 
 
 def history_chunks(line: str) -> list[str]:
-    """Cut a line into cards; those after the first begin with two blanks, so that they can be joined again."""
+    """Cut a line into cards; those after the first begin with two blanks, so that they can be joined."""
     rest = line.encode("ascii", "backslashreplace").decode("ascii").replace("\n", " ").strip()
     chunks: list[str] = []
     while rest or not chunks:

@@ -1,6 +1,7 @@
 """What a FITS header tells of a frame, and the repairs that headers of real telescopes need.
 
-Every repair has a name; `REPAIRS` holds the sentence that the report gives for it, once for all frames it met.
+Every repair has a name; `REPAIRS` holds the sentence that the report gives for it, once for all frames it
+met.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ REPAIRS = {
     "ra_hours": "RA of {count} frames is written in hours; turned into degrees.",
     "ra_text": "RA and DEC of {count} frames are sexagesimal text; read as hours and degrees.",
     "radecsys": "{count} frames name their reference system in the old card RADECSYS; read as RADESYS.",
-    "bayer_missing": "{count} frames of a colour camera name no Bayer order; taken as the camera's own, {value}.",
-    "bayer_offset": "The Bayer order of {count} frames is shifted by XBAYROFF or YBAYROFF; it is {value} as stored.",
-    "row_order": "{count} frames are stored bottom row first (ROWORDER); their Bayer order is {value} as stored.",
+    "bayer_missing": "{count} frames of a colour camera name no Bayer order; taken as the camera's, {value}.",
+    "bayer_offset": "XBAYROFF or YBAYROFF shift the Bayer order of {count} frames; it is {value} as stored.",
+    "row_order": "{count} frames store the bottom row first (ROWORDER): Bayer order {value} as stored.",
     "bayer_of_colour": "{count} pictures of three planes still carry BAYERPAT; they are colour already.",
     "filter_of_colour": "{count} frames of a colour camera say FILTER={value}; taken as no filter.",
     "filter_from_name": "{count} frames name no filter; taken from the file's name: {value}.",
-    "target_from_name": "{count} frames do not name their target; taken from the file's or folder's name: {value}.",
+    "target_from_name": "{count} frames do not name their target; taken from the file or folder: {value}.",
     "exposure_from_name": "{count} frames give no exposure; taken from the file's name: {value} s.",
     "exposure_differs": "{count} frames give EXPTIME and EXPOSURE that differ; EXPTIME is used.",
     "exposure_card": "{count} frames give their exposure in EXPOSURE only, not EXPTIME; used.",
     "date_form": "DATE-OBS of {count} frames is not written in the standard form; read nevertheless.",
     "date_from_name": "{count} frames have no DATE-OBS; their time is taken from the file's name.",
-    "scale_s50": "The focal length of {count} Seestar S50 frames is 250 in the header; 252 mm, as solved frames show, "
-    "is used for the scale.",
-    "pedestal_absent": "{count} frames name a pedestal (BIAS) that their pixels do not have; none is subtracted.",
+    "scale_s50": "{count} Seestar S50 frames name a focal length of 250 mm; solved frames show 252 mm, "
+    "which is used for the scale.",
+    "pedestal_absent": "{count} frames name a pedestal that their pixels do not have; none is subtracted.",
 }
 
 SEESTAR_FOCAL = {"S50": (250.0, 252.0)}  # mm nominal and solved: 2.374" a pixel of 2.9 um
@@ -119,7 +120,9 @@ def camera_of(cards: Cards) -> tuple[str, str]:
     if unit or is_seestar:
         model = unit[1] if unit else ""
         if not model:
-            named = re.search(r"S\d+(?: ?Pro)?", f"{instrument} {text(cards, 'CREATOR')} {telescope}", re.IGNORECASE)
+            named = re.search(
+                r"S\d+(?: ?Pro)?", f"{instrument} {text(cards, 'CREATOR')} {telescope}", re.IGNORECASE
+            )
             model = named[0] if named else ""
         return f"Seestar {model}".strip(), (unit[2] or "") if unit else ""
     serial = text(cards, "CAMID", "SERIAL", "SERNO", "CAMSERNO")
@@ -131,7 +134,7 @@ def _exposure(cards: Cards, name: NameFacts, repairs: dict[str, str]) -> float:
     if exposure is None and other is not None:
         repairs["exposure_card"] = f"{other:g}"
         exposure = other
-    elif exposure is not None and other is not None and abs(exposure - other) > 0.01 * max(exposure, other, 0.01):
+    elif exposure is not None and other is not None and not math.isclose(exposure, other, rel_tol=0.01):
         repairs["exposure_differs"] = f"{exposure:g}"
     if exposure is None and name.exposure is not None:
         repairs["exposure_from_name"] = f"{name.exposure:g}"
@@ -224,7 +227,7 @@ def _commanded(cards: Cards, repairs: dict[str, str]) -> tuple[float, float] | N
 
 
 def _is_hours(cards: Cards, ra: float) -> bool:
-    """Whether a numeric RA is in hours: its comment says so, or 15 times it agrees with another position card."""
+    """Whether a numeric RA is in hours: its comment says so, or 15 times it agrees with another card."""
     if not 0 <= ra < 24:
         return False
     if re.search(r"\bhours?\b|\[h", text(cards, "RA comment"), re.IGNORECASE):

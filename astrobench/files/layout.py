@@ -106,7 +106,7 @@ def require_regular_file(path: Path) -> os.stat_result:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the operating system and the unpacker complain about into an `InputError` with the file's name."""
+    """Turn complaints of the operating system and the unpacker into an `InputError` with the file's name."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -248,7 +248,9 @@ def _require_size(layout: Layout, stored: int | None, size: int) -> None:
     if there >= needed:
         return
     if layout.packing == "gzip":
-        raise InputError(f"{layout.path.name} is too small to hold the {needed:,} bytes that its header promises.")
+        raise InputError(
+            f"{layout.path.name} is too small to hold the {needed:,} bytes that its header promises."
+        )
     raise InputError(
         f"{layout.path.name} is cut off: {max(there, 0):,} of {needed:,} bytes of pixels are there. "
         "Copy it again from the telescope."

@@ -1,7 +1,8 @@
 """What the names of a Seestar's files and folders tell.
 
-``Light_<target>_<exposure>s_<filter>_<local time>.fit``, ``Stacked_<n>_<target>_...``, ``DSO_Stacked_<n>_<target>_...``;
-the target may hold blanks, underscores, digits or the word mosaic, so names are read from the right.
+``Light_<target>_<exposure>s_<filter>_<local time>.fit``, ``Stacked_<n>_<target>_...``,
+``DSO_Stacked_<n>_<target>_...``; the target may hold blanks, underscores, digits or the word mosaic, so
+names are read from the right.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _SUFFIX = re.compile(r"\.(?:fits?|fts)(?:\.(?:gz|fz))?$|\.fz$", re.IGNORECASE)
 
 # Folders that say what kind of files they hold, or nothing at all, but name no target.
 _NO_TARGET = re.compile(
-    r"^(?:(?:my)?works?|raws?|data|fits?|images?|pictures?|lights?|subs?|frames?|darks?|flats?|bias(?:es)?|offsets?|"
-    r"calib\w*|process|night\W?\d*|session\W?\d*|astro\w*|downloads?|desktop|documents?|tmp|temp|input|output|"
-    r"\d[\d_.-]*|.)$",
+    r"^(?:(?:my)?works?|raws?|data|fits?|images?|pictures?|lights?|subs?|frames?|darks?|flats?|bias(?:es)?|"
+    r"offsets?|calib\w*|process|night\W?\d*|session\W?\d*|astro\w*|downloads?|desktop|documents?|tmp|temp|"
+    r"input|output|\d[\d_.-]*|.)$",
     re.IGNORECASE,
 )
 

@@ -56,7 +56,8 @@ def save_image(image: Image, path: str | Path, *, private: bool = True, overwrit
     ----------
     image : Image
     path : path
-        ``.fits``, ``.fit``, ``.fts``: everything the image carries. ``.tif``, ``.png``, ``.jpg``: the data alone.
+        ``.fits``, ``.fit``, ``.fts``: everything the image carries. ``.tif``, ``.png``, ``.jpg``: the data
+        alone.
     private : bool
         Leave site coordinates, names of people and serial numbers out.
     overwrite : bool
@@ -70,7 +71,9 @@ def save_image(image: Image, path: str | Path, *, private: bool = True, overwrit
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
-        raise ParameterError(f"'{path.name}' has no known suffix; pictures are written as {', '.join(WRITTEN)}.")
+        raise ParameterError(
+            f"'{path.name}' has no known suffix; pictures are written as {', '.join(WRITTEN)}."
+        )
     if not overwrite and path.exists():
         raise ParameterError(f"{path.name} exists already; choose another name or allow it to be replaced.")
     if suffix in (".tif", ".tiff"):

@@ -6,15 +6,17 @@ import re
 
 # Heights and hour angles beside a time give the place away as surely as its coordinates do.
 _PRIVATE_KEY = re.compile(
-    r"^(?:SITE.*|OBSGEO.*|OBS-?(?:LAT|LON|ELEV|ALT).*|(?:LAT|LON|LONG|ALT|ELEV)(?:-OBS|ITUD?E?|ITUDE)?|GPS.*|GEO.*|"
+    r"^(?:SITE.*|OBSGEO.*|OBS-?(?:LAT|LON|ELEV|ALT).*|GPS.*|GEO.*|"
+    r"(?:LAT|LON|LONG|ALT|ELEV)(?:-OBS)?|LATITUDE|LONGITUD|ELEVATIO|"
     r"OBSERVER|OBSERVAT|AUTHOR|OWNER|USER.*|OPERATOR|HOST.*|COMPUTER|IP.?ADDR|MAC.?ADDR|"
-    r".*SERIAL.*|.*SERNO.*|.*SERNUM.*|S/?N|SN|CAMID|CAM-?ID|DEVID|DEVICEID|UNITID|"
-    r"(?:OBJCT|CENT|TEL)(?:ALT|AZ|HA)|ALTITUDE|AZIMUTH|HA|HOURANG|LST|ST|SIDEREAL|DATE-LOC|LOCTIME|TIMEZONE|"
-    r"FILENAME|FILEPATH|ORIGFILE|PATH)$",
+    r".*SERIAL.*|.*SERNO.*|.*SERNUM.*|S/N|SN|CAM-?ID|DEVID|DEVICEID|UNITID|"
+    r"(?:OBJCT|CENT|TEL)(?:ALT|AZ|HA)|ALTITUDE|AZIMUTH|HA|HOURANG|LST|ST|SIDEREAL|"
+    r"DATE-LOC|LOCTIME|TIMEZONE|FILENAME|FILEPATH|ORIGFILE|PATH)$",
     re.IGNORECASE,
 )
 _PRIVATE_TEXT = re.compile(
-    r"latitude|longitude|elevation|\bsite|\blat\b|\blong?\b|observer|serial|[a-z]:\\|/home/|/users/", re.IGNORECASE
+    r"latitude|longitude|elevation|\bsite|\blat\b|\blong?\b|observer|serial|[a-z]:\\|/home/|/users/",
+    re.IGNORECASE,
 )
 _UNIT_MARK = re.compile(r"[_ -](?=[0-9a-f]*\d)[0-9a-f]{6,}$", re.IGNORECASE)
 
@@ -30,7 +32,7 @@ def is_private_text(line: str) -> bool:
 
 
 def without_serial(keyword: str, value: object) -> object:
-    """Return the model alone of an instrument's name that ends in the number of the unit (``S50_1d3fe189``)."""
+    """Return the model alone of a name that ends in the number of the unit (``S50_1d3fe189``)."""
     if keyword in ("TELESCOP", "INSTRUME", "CAMERA", "CREATOR", "CCDNAME") and isinstance(value, str):
         return _UNIT_MARK.sub("", value)
     return value

@@ -20,7 +20,7 @@ def sexagesimal(text: str) -> float | None:
         return None
     sign, *parts = match.groups()
     value = sum(float(part) / 60**i for i, part in enumerate(parts) if part)
-    return -value if sign == "-" else value
+    return -float(value) if sign == "-" else float(value)
 
 
 def precess_to_j2000(ra: float, dec: float, centuries: float) -> tuple[float, float]:
@@ -71,7 +71,7 @@ def night_of(moment: datetime, longitude: float | None) -> date:
 
 
 def parse_date(text: str, time: str = "") -> datetime | None:
-    """Read DATE-OBS in its spellings: ISO with or without time, 'DD/MM/YY' of before 1998, a time card beside it."""
+    """Read DATE-OBS in its spellings: ISO with or without time, 'DD/MM/YY' of before 1998."""
     text = text.strip().rstrip("Z")
     old = re.fullmatch(r"(\d{2})/(\d{2})/(\d{2}|\d{4})", text)
     if old:
