@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip, plain_samples
-from astrobench.image import MAPS, SATURATED, Image
+from astrobench.image import SATURATED, Image
 from astrobench.kernels.integrate import Integrated
 from astrobench.steps._rejection import Plan
+from astrobench.steps._stack_facts import stack_header, tell_result
 
 PLANES = {
     "data": np.float32,
@@ -98,16 +99,22 @@ def integrate_cube(cube: Cube, plan: Plan, context: Context) -> Image:
     outputs = Outputs((channels, height, width), None if in_memory else context.scratch)
     rows = _strip_rows(cube, context.memory_budget - (need if in_memory else 0))
     rejected = np.zeros((count, channels), np.int64)
+    sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
     try:
         for channel, y0, strip, tell in _read_ahead(cube, rows, context):
             found = plan.integrate(strip, channel, context.workers, tell)
             rejected[:, channel] += found.rejected
-            _store(outputs, channel, y0, width, found, _saturated(strip, found, plan.normalisation.saturation))
+            maps = _maps(strip, found, plan.normalisation.saturation)
+            for name, flat in maps.items():
+                outputs.put(name, channel, y0, flat.reshape(-1, width))
+            for name in sums:
+                sums[name] += float(maps[name].sum(dtype=np.int64))
         planes = outputs.finish()
     except BaseException:
         outputs.discard()
         raise
-    return Image(**planes)
+    tell_result(cube, plan, rejected, sums, context)
+    return Image(**planes, header=stack_header(cube, plan.normalisation))
 
 
 def _strip_rows(cube: Cube, budget: int) -> int:
@@ -148,20 +155,16 @@ def _read_ahead(cube: Cube, rows: int, context: Context) -> Iterator[tuple[int, 
             yield job[0], job[1], strip, tell
 
 
-def _store(
-    outputs: Outputs, channel: int, y0: int, width: int, found: Integrated, flags: NDArray[np.uint8]
-) -> None:
-    planes = {
+def _maps(strip: Strip, found: Integrated, saturation: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    return {
         "data": found.value,
         "variance": found.variance,
         "coverage": found.coverage,
         "weight": found.weight,
         "reject_low": found.low,
         "reject_high": found.high,
-        "flags": flags,
+        "flags": _saturated(strip, found, saturation),
     }
-    for name, flat in planes.items():
-        outputs.put(name, channel, y0, flat.reshape(-1, width))
 
 
 def _saturated(strip: Strip, found: Integrated, saturation: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -8,23 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.cube import Cube
+from astrobench.kernels.photon_transfer import noise_growth
 from astrobench.steps._normalisation import Normalisation
 
 F64 = NDArray[np.float64]
+
+LEAST_SHARE = 0.01  # of a star's light: registration and seeing are never better
+BLIND_SHARE = 0.05  # where nothing bright is there to measure it
+CERTAIN = 3.0  # standard errors
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseModel:
     """Variance of a normalised sample of frame k with the true level m.
 
-    ``floor[k] + slope[k] * s + (share * s)**2`` with s = max(m - sky[k], 0); (N, C) each, share (C,).
+    ``floor[k] + slope[k] * s + (share * s)**2`` with s = max(m - sky[k], 0).
 
     Parameters
     ----------
     known : bool
         Whether there is a model at all.
-    source : str
-        Where it comes from, in words.
+    floor, slope, sky : (N, C)
+    share : (C,)
+        Part of a star's light that differs from frame to frame.
+    camera_gain : (C,)
+        Electrons per ADU of the frame, as given or measured; NaN where it could not be told.
+    ratio : float
+        Noise on the sky as modelled over that found in the frames; 1 where it was measured.
     """
 
     known: bool
@@ -32,7 +43,8 @@ class NoiseModel:
     slope: F64
     sky: F64
     share: F64
-    source: str
+    camera_gain: F64
+    ratio: float = 1.0
 
     def arguments(self, channel: int) -> dict[str, Any]:
         """Arguments of `integrate_samples`."""
@@ -46,11 +58,69 @@ class NoiseModel:
         }
 
 
-def noise_model(normalisation: Normalisation, gain: float | None, read_noise: float | None) -> NoiseModel:
-    """Build the model from what the user knows of the camera, else from the cube."""
+def noise_model(
+    cube: Cube, normalisation: Normalisation, gain: float | None, read_noise: float | None
+) -> NoiseModel:
+    """Build the model from what the user knows of the camera, else from the cube.
+
+    Parameters
+    ----------
+    gain : float, optional
+        e-/ADU.
+    read_noise : float, optional
+        e-; with it the sky's noise is calculated instead of measured.
+    """
     n = normalisation
-    known = bool(np.isfinite(n.noise).any()) and bool((n.noise[np.isfinite(n.noise)] > 0).all())
-    typical = np.nanmedian(n.noise, axis=0, keepdims=True) if known else np.ones((1, n.noise.shape[1]))
-    floor = np.where(np.isfinite(n.noise), n.noise, typical) ** 2
-    sky = np.tile(n.location[n.reference], (len(floor), 1))
-    return NoiseModel(known, floor, np.zeros_like(floor), sky, np.zeros(floor.shape[1]), "scatter of the frames")
+    count, channels = n.noise.shape
+    measured = n.noise**2
+    sky = np.tile(n.location[n.reference], (count, 1))
+    if gain is not None and read_noise is not None:
+        floor = n.gain**2 * ((read_noise / gain) ** 2 + np.maximum(n.location, 0) / gain)
+        both = np.isfinite(measured) & (measured > 0)
+        ratio = float(np.sqrt(np.median(floor[both] / measured[both]))) if both.any() else 1.0
+    else:
+        ratio = 1.0
+        floor = measured
+    good = np.isfinite(floor) & (floor > 0)
+    if not good.any(axis=0).all():
+        blank = np.zeros((count, channels))
+        return NoiseModel(False, blank, blank, sky, np.zeros(channels), np.full(channels, np.nan))
+    floor = np.where(good, floor, np.nanmedian(np.where(good, floor, np.nan), axis=0))
+    slope, share, camera = np.zeros((count, channels)), np.zeros(channels), np.full(channels, np.nan)
+    for c in range(channels):
+        known = None if gain is None else 1.0 / gain
+        grown = noise_growth(_pixels(n, c), n.gain[:, c], measured[:, c], n.sky(c), known)
+        per_adu = grown.slope
+        if not np.isfinite(grown.slope_error):
+            per_adu = _all_photons(floor[:, c], n, c)
+        slope[:, c] = n.gain[:, c] * per_adu
+        share[c] = max(grown.share, LEAST_SHARE if np.isfinite(grown.slope_error) else BLIND_SHARE)
+        if known is not None:
+            camera[c] = gain
+        elif grown.slope > CERTAIN * grown.slope_error:
+            camera[c] = _kept_noise(cube, n, c) / grown.slope
+    return NoiseModel(True, floor, slope, sky, share, camera, ratio)
+
+
+def _pixels(n: Normalisation, channel: int) -> NDArray[np.float32]:
+    """Normalised samples of the star cores and of the grid, (N, P)."""
+    sample = n.samples[channel]
+    count = len(sample.grid)
+    both = np.concatenate([sample.cores.reshape(count, -1), sample.grid.reshape(count, -1)], axis=1)
+    return np.float32(n.gain[:, channel])[:, None] * both + np.float32(n.offset[:, channel])[:, None]
+
+
+def _all_photons(floor: F64, n: Normalisation, channel: int) -> float:
+    """Variance per ADU if all of the sky's noise were that of its light: too much rather than too little."""
+    level = n.location[:, channel]
+    lit = level > 0
+    if not lit.any():
+        return 0.0
+    return float(np.median(floor[lit] / n.gain[lit, channel] ** 2 / level[lit]))
+
+
+def _kept_noise(cube: Cube, n: Normalisation, channel: int) -> float:
+    """Share of a raw sample's variance that the interpolation onto the grid left; 1 where it is not known."""
+    raw = cube.noise[:, channel] * n.gain[:, channel]
+    both = np.isfinite(raw) & (raw > 0) & np.isfinite(n.noise[:, channel])
+    return float(np.median((n.noise[both, channel] / raw[both]) ** 2)) if both.any() else 1.0

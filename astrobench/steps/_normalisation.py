@@ -79,8 +79,7 @@ def saturation_levels(cube: Cube) -> F64:
 
 
 def _is_float(cube: Cube) -> bool:
-    probe = cube.strip(0, 0, 1, np.array([0])).samples
-    return bool(probe.dtype.kind == "f")
+    return bool(cube.strip(0, 0, 1, np.array([0])).samples.dtype.kind == "f")
 
 
 def normalise_cube(
@@ -196,9 +195,10 @@ def _reference(information: F64, cube: Cube) -> int:
 
 def _measured(cube: Cube, name: str) -> F64 | None:
     """Return one measure of all frames, or None where a frame was not measured."""
-    if len(cube.frames) != cube.shape[0]:
+    used = [frame for frame in cube.frames if frame.use and frame.kind == "light"]
+    if len(used) != cube.shape[0]:
         return None
-    values = [getattr(frame.measures, name, None) for frame in cube.frames]
+    values = [getattr(frame.measures, name, None) for frame in used]
     if any(value is None for value in values):
         return None
     return np.array(values, dtype=np.float64)

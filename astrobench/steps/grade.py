@@ -14,10 +14,12 @@ from astrobench.step import Step, param
 
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 FLOOR = 0.05  # the spread of a measure is taken as at least this share of its median
+FEWER_STARS = 0.1  # star counts vary by this share from frame to frame without any cloud
+DIM = 0.6  # a frame in which less than this share of the starlight came through is clouded
 MOST = 0.3  # share of the frames that the automatic rule may set aside at most
 
-Quantity = Literal["fwhm", "eccentricity", "stars", "sky", "noise", "snr", "score"]
-HIGHER_IS_BETTER = {"stars", "snr", "score"}
+Quantity = Literal["fwhm", "eccentricity", "stars", "sky", "noise", "snr", "transparency", "score"]
+HIGHER_IS_BETTER = {"stars", "snr", "transparency", "score"}
 
 
 class Grade(Step):
@@ -101,25 +103,27 @@ class Grade(Step):
 def _auto(frames: list[Frame]) -> dict[str, str]:
     """Find what stands out on the bad side: trailing, defocus, clouds (limits: Grading in the README)."""
     fwhm, eccentricity, stars, sky = (_values(frames, name) for name in ("fwhm", "eccentricity", "stars", "sky"))
-    snr = _values(frames, "snr")
+    clear = _values(frames, "transparency")
     if len(frames) < 4:
         return {}
     wide = _limit(fwhm, 3)
     long = max(0.75, _limit(eccentricity, 3))
-    few = np.nanmedian(stars) * 0.5
+    few = float(np.nanmedian(stars)) - 3 * max(_middle(stars)[1], FEWER_STARS * float(np.nanmedian(stars)))
     bright = _limit(sky, 6)
     verdicts: list[tuple[float, str, str]] = []
     for i, frame in enumerate(frames):
         found = []
         if frame.measures is not None and frame.measures.stars == 0:
             found.append((9.0, "shows no stars: clouds or focus"))
-        if fwhm[i] > max(wide, 1.25 * np.nanmedian(fwhm)):
-            found.append((fwhm[i] / wide, f"is out of focus or blurred by bad seeing: FWHM {fwhm[i]:.1f} px (limit {wide:.1f})"))
         if eccentricity[i] > long:
-            found.append((eccentricity[i] / long, f"is trailed: eccentricity {eccentricity[i]:.2f} (limit {long:.2f})"))
+            found.append((10.0, f"is trailed: eccentricity {eccentricity[i]:.2f} (limit {long:.2f})"))
+        if fwhm[i] > max(wide, 1.25 * np.nanmedian(fwhm)):
+            found.append((fwhm[i] / wide, f"is out of focus: FWHM {fwhm[i]:.1f} px (limit {wide:.1f})"))
         if stars[i] < few:
             found.append((few / max(stars[i], 1), f"is clouded: {stars[i]:.0f} stars (limit {few:.0f})"))
-        if sky[i] > bright and sky[i] > 1.5 * np.nanmedian(sky) and snr[i] < np.nanmedian(snr):
+        if clear[i] < DIM:
+            found.append((DIM / clear[i], f"is clouded: {clear[i]:.0%} of the starlight came through (limit {DIM:.0%})"))
+        if sky[i] > max(bright, 1.5 * float(np.nanmedian(sky))):
             found.append((sky[i] / bright, f"has a bright sky: {sky[i]:.0f} ADU (limit {bright:.0f})"))
         if found:
             weight, text = max(found)

@@ -15,6 +15,7 @@ from astrobench.step import Step, param
 
 NOISE_SAMPLES = 60_000  # pixels a colour that the noise is taken from: 0.5 % precision
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
+RANKS = slice(2, 30)  # stars by brightness whose light tells how clear the sky was; the first may be saturated
 BLUR_VARIANCE = 0.5  # px^2 an axis that the [1 2 1] filter of the luminance adds to a star
 
 
@@ -42,7 +43,7 @@ class Measure(Step):
             raise ProcessingError(
                 "None of the frames could be measured: " + "; ".join(sorted({f.reason for f in found})[:3])
             )
-        measured = {**measured, **{f.path: f for f in _scored(good)}}
+        measured = {**measured, **{f.path: f for f in _scored(_with_transparency(good))}}
         _tell(context, [measured[f.path] for f in good])
         return frames.replace(frames=tuple(measured.get(frame.path, frame) for frame in frames))
 
@@ -127,6 +128,29 @@ def _typical(stars: Any) -> tuple[float, float]:
         return float("nan"), float("nan")
     bright = np.flatnonzero(good)[:100]
     return float(np.median(stars.fwhm[bright])), float(np.median(stars.eccentricity[bright]))
+
+
+def _with_transparency(frames: list[Frame]) -> list[Frame]:
+    """Estimate from the light of the stars of equal rank how clear each frame is, 1 for the typical one of its group.
+
+    Ranks need no matching; registration replaces the estimate by the ratio of the same stars.
+    """
+    light: dict[str, list[float]] = {}
+    values = []
+    for frame in frames:
+        assert frame.measures is not None and frame.measures.star_list is not None
+        flux = frame.measures.star_list.flux[RANKS]
+        flux = flux[flux > 0]
+        values.append(float(np.mean(np.log(flux))) if len(flux) >= 5 else float("nan"))
+        light.setdefault(frame.group, []).append(values[-1])
+    typical = {group: float(np.median([v for v in each if np.isfinite(v)] or [np.nan])) for group, each in light.items()}
+    clear = [float(np.exp(value - typical[frame.group])) for frame, value in zip(frames, values, strict=True)]
+    return [
+        dataclasses.replace(
+            frame, measures=dataclasses.replace(frame.measures, transparency=round(t, 3) if np.isfinite(t) else None)
+        )
+        for frame, t in zip(frames, clear, strict=True)
+    ]
 
 
 def _scored(frames: list[Frame]) -> list[Frame]:

@@ -64,9 +64,11 @@ class Stack(Step):
     def apply(self, cube: Cube, context: Context) -> Image:
         """Return the stack with its variance, coverage, weight, rejection and saturation maps."""
         from astrobench.steps._integration import integrate_cube
+        from astrobench.steps._stack_facts import tell_plan
 
         with context.part(0.0, 0.25):
             plan = stacking_plan(cube, self, context)
+            tell_plan(cube, plan, self.weights, context)
         with context.part(0.25, 1.0):
             return integrate_cube(cube, plan, context)
 
@@ -85,6 +87,6 @@ def stacking_plan(cube: Cube, step: Stack, context: Context) -> Any:
         normalisation = normalise_cube(
             cube, step.normalisation, step.scale_from, step.weights, step.manual_weights, context
         )
-        model = noise_model(normalisation, step.gain, step.read_noise)
+        model = noise_model(cube, normalisation, step.gain, step.read_noise)
         kept[step] = Plan(normalisation, model, choose(step, cube.shape[0], model), step.combination)
     return kept[step]
