@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from astrobench.kernels.gradient import MAD_TO_SIGMA, MEDIAN_ERROR, sample_sky
+from astrobench.kernels.sky_samples import MEDIAN_ERROR, sample_sky
 
+MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SKY_CELLS = 24  # along the shorter side
 OBJECT_FREE = 2.0  # sigma above the common sky from which a cell counts as object
 APERTURE, RING_INNER, RING_OUTER = 1.2, 2.5, 4.0  # in FWHM
