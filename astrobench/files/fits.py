@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +18,7 @@ from astrobench.files.layout import Layout, find_picture, open_bytes, reading, r
 
 __all__ = ["find_picture", "read_pixels", "require_regular_file"]
 
-# Words swapped at a time stay in the L2 cache: 0.6 ms CPU for a Seestar sub, astropy 3.5 ms.
+# Words turned at a time stay in the L2 cache: 0.9 ms CPU for a Seestar sub, astropy 3.9 ms in the same run.
 CHUNK = 1 << 16
 SAMPLE = 1 << 14
 LARGEST_SHARE = 0.5  # of the free memory that one unpacked file may take
@@ -35,6 +37,7 @@ def read_pixels(layout: Layout) -> Pixels:
         If the file is cut off, cannot be unpacked or does not fit in memory.
     """
     _require_memory(layout)
+    array: NDArray[Any]
     with reading(layout.path):
         array = _read_simple(layout) if layout.is_simple else _read_any(layout)
     if array.ndim == 3 and array.shape[0] != 3:
@@ -54,7 +57,8 @@ def sample_pixels(layout: Layout) -> Pixels | None:
     )
     with reading(layout.path):
         pixels: NDArray[Any] = _read_simple(part)
-    return pixels[np.isfinite(pixels)]
+    finite: Pixels = pixels[np.isfinite(pixels)]
+    return finite
 
 
 def _require_memory(layout: Layout) -> None:
@@ -74,10 +78,9 @@ def _require_memory(layout: Layout) -> None:
 
 def _read_simple(layout: Layout) -> Pixels:
     """Read big-endian words chunk by chunk; no astropy, no second copy of the picture."""
-    stored = np.dtype(">f4" if layout.bitpix == -32 else ">i2")
     unsigned = layout.dtype == "uint16"
-    if unsigned:
-        stored = np.dtype(">u2")
+    stored = np.dtype(">f4" if layout.bitpix == -32 else ">u2" if unsigned else ">i2")
+    turn = _turn_unsigned(layout.pixels) if unsigned else _turn
     out: NDArray[Any] = np.empty(layout.pixels, np.uint16 if unsigned else np.float32)
     buffer = np.empty(min(CHUNK, layout.pixels), stored)
     with open_bytes(layout.path, layout.packing) as file:
@@ -86,10 +89,21 @@ def _read_simple(layout: Layout) -> Pixels:
             part = out[start : start + CHUNK]
             words = buffer[: part.size]
             _fill(file, words, layout)
-            part[:] = words
-            if unsigned:
-                part ^= np.uint16(0x8000)  # BZERO = 32768: the same bits with the top one turned
+            turn(words, part)
     return out.reshape(layout.shape)
+
+
+def _turn(words: NDArray[Any], out: NDArray[Any]) -> None:
+    out[:] = words
+
+
+def _turn_unsigned(pixels: int) -> Callable[[NDArray[Any], NDArray[Any]], None]:
+    """Return how to undo BZERO = 32768: compiled for pictures, in numpy for samples, which a scan reads."""
+    if pixels <= SAMPLE or sys.byteorder != "little":
+        return lambda words, out: np.bitwise_xor(words, np.uint16(0x8000), out=out)
+    from astrobench.kernels.words import swap_unsigned
+
+    return lambda words, out: swap_unsigned(words.view(np.uint16), out)
 
 
 def _fill(file: BinaryIO, words: NDArray[Any], layout: Layout) -> None:
