@@ -114,7 +114,7 @@ def _auto(frames: list[Frame]) -> dict[str, str]:
     for i, frame in enumerate(frames):
         found = []
         if frame.measures is not None and frame.measures.stars == 0:
-            found.append((9.0, "shows no stars: clouds or focus"))
+            found.append((1e9, "shows no stars: clouds or focus"))
         if eccentricity[i] > long:
             found.append((10.0, f"is trailed: eccentricity {eccentricity[i]:.2f} (limit {long:.2f})"))
         if fwhm[i] > max(wide, 1.25 * np.nanmedian(fwhm)):
