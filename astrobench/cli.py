@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,8 @@ import typer
 
 from astrobench.context import Context
 from astrobench.errors import AstrobenchError, InputError, ParameterError
+
+PLAIN_SECONDS = 5.0  # without a terminal, a line of progress at most this often
 
 app = typer.Typer(
     add_completion=False,
@@ -304,13 +307,15 @@ def parse_bytes(text: str) -> int:
 def _progress(context: Context) -> Iterator[None]:
     """Show progress: a bar with elapsed and remaining time on a terminal, a line a step otherwise."""
     if not sys.stderr.isatty():
-        last = ""
+        kind, told = "", 0.0
 
         def tell(fraction: float, text: str) -> None:
-            nonlocal last
-            if text and text != last:
-                last = text
-                print(f"{100 * fraction:3.0f} % {text}", file=sys.stderr)
+            """Print a line when the work changes, and every few seconds while it goes on."""
+            nonlocal kind, told
+            now, words = time.perf_counter(), re.sub(r"[\d.]+", "#", text)
+            if text and (words != kind or now - told > PLAIN_SECONDS):
+                kind, told = words, now
+                print(f"{100 * fraction:3.0f} % {text}", file=sys.stderr, flush=True)
 
         context.progress_to = tell
         yield
