@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.special import gammaincc, gammaln
+from scipy.special import gammainc, gammaln
 
 from astrobench.kernels.transform import Model, apply, fit_transform, why_impossible
 
@@ -16,9 +16,11 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 C128 = NDArray[np.complex128]
 
-DEPTHS = (20, 40, 80)  # brightest stars that form triangles; a false star disturbs only some levels
-GRID = (6, 4)  # cells over which one more level of stars is spread, so that no cluster holds all of them
-NEIGHBOURS = 7
+# Numbers of brightest stars whose near neighbours form triangles (a false star disturbs only some levels),
+# and how many neighbours: the quick set first, the thorough one when that finds nothing.
+EFFORTS = (((20, 40, 80), 7), ((30, 60, 120), 10))
+GRID = 4  # cells along each side over which one more level of stars is spread, so that no cluster holds all
+SPREAD_STARS = 40
 FLATTEST = 0.03  # area over longest side squared
 ALIKE_SIDES = 0.98  # near-isosceles triangles swap their corners
 KEY_RADIUS = 0.03  # in the two side ratios
@@ -115,8 +117,11 @@ def match(
         start = np.eye(3) if guess is None else np.asarray(guess, np.float64)
         reach = GUESS_REACH if guess is not None else float(max(*src_shape, *dst_shape))
         best = pairing.best(_shifted(start, src[order[0]], dst[order[1]], reach))
-    if model != "shift" and (best is None or best.evidence < ENOUGH_EVIDENCE):
-        other = pairing.best(_hypotheses(src, dst, order, src_shape, dst_shape, scale, allow_flip))
+    for effort in EFFORTS if model != "shift" else ():
+        if best is not None and best.evidence >= ENOUGH_EVIDENCE:
+            break
+        here, there = _triangles(src, order[0], src_shape, *effort), _triangles(dst, order[1], dst_shape, *effort)
+        other = pairing.best(_hypotheses(here, there, src_shape, scale, allow_flip))
         best = other if best is None or (other is not None and other.evidence > best.evidence) else best
     if best is None or best.evidence < ENOUGH_EVIDENCE:
         pairs, evidence = (0, 0.0) if best is None else (len(best.src_index), best.evidence)
@@ -178,19 +183,21 @@ class _Pairing:
         return best
 
     def verify(self, matrix: F64) -> _Found | None:
+        """Narrow the pairing around a map and weigh the pairs that remain."""
+        mirrored = bool(np.linalg.det(matrix[:2, :2]) < 0)
         for tolerance in TOLERANCES:
             i, j = self.partners(matrix, tolerance)[:2]
             if len(i) < 3:
                 return None
-            matrix = fit_transform(self.src[i], self.dst[j], "similarity")[0]
-            size = np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
-            if not self.scale[0] <= size <= self.scale[1] or (np.linalg.det(matrix[:2, :2]) < 0 and not self.flip):
+            matrix, size = _similarity(self.src[i], self.dst[j], mirrored)
+            if not self.scale[0] <= size <= self.scale[1]:
                 return None
         i, j, distance, inside = self.partners(matrix, TOLERANCES[-1])
+        # The best of three tolerances is three chances to be lucky.
         evidence = max(
             surprise(int(np.sum(distance <= t)), inside * self.density * np.pi * t * t) for t in FINE_TOLERANCES
-        )
-        return _Found(matrix, i, j, evidence)
+        ) - np.log10(len(FINE_TOLERANCES))
+        return _Found(matrix, i, j, max(0.0, float(evidence)))
 
     def partners(self, matrix: F64, tolerance: float) -> tuple[I64, I64, F64, int]:
         """One-to-one nearest neighbours within a tolerance, their distances, and the stars that could have one."""
@@ -207,17 +214,32 @@ class _Pairing:
         return index[chosen], partner[chosen], distance[chosen], int(inside.sum())
 
 
+def _similarity(src: F64, dst: F64, mirrored: bool) -> tuple[F64, float]:
+    """Least-squares similarity of one handedness as a matrix, and its scale."""
+    p, q = src[:, 0] + (-1j if mirrored else 1j) * src[:, 1], dst[:, 0] + 1j * dst[:, 1]
+    p0, q0 = p.mean(), q.mean()
+    power = float(np.sum(np.abs(p - p0) ** 2))
+    a = np.vdot(p - p0, q - q0) / power if power > 0 else 1.0 + 0j
+    return _matrices(np.array([a]), np.array([q0 - a * p0]), mirrored)[0], abs(a)
+
+
+def _matrices(a: C128, b: C128, mirrored: bool) -> F64:
+    """Matrices (k, 3, 3) of z -> a z + b, or of z -> a conj(z) + b."""
+    s, zero, one = (-1.0 if mirrored else 1.0), np.zeros(len(a)), np.ones(len(a))
+    rows = [a.real, -s * a.imag, b.real, a.imag, s * a.real, b.imag, zero, zero, one]
+    return np.stack(rows, axis=1).reshape(-1, 3, 3)
+
+
 def surprise(pairs: int, expected: float) -> float:
     """-log10 P(X >= pairs - 2) for a Poisson X; two pairs pay for the four parameters of the fit."""
     count = pairs - 2
     if count <= 0:
         return 0.0
-    # P(X >= k) = regularised lower gamma P(k, mu); its leading term where that underflows.
-    log_first = count * np.log(max(expected, 1e-300)) - expected - gammaln(count + 1)
-    probability = 1 - gammaincc(count, expected)
-    if probability < 1e-10:
-        return float(-(log_first - np.log1p(-min(expected / (count + 1), 0.99))) / np.log(10))
-    return float(-np.log10(probability))
+    probability = float(gammainc(count, expected))
+    if probability > 1e-250:
+        return -np.log10(probability)
+    # The sum is its first term where the probability underflows.
+    return float(-(count * np.log(max(expected, 1e-300)) - expected - gammaln(count + 1)) / np.log(10))
 
 
 def _shifted(start: F64, src: F64, dst: F64, reach: float) -> F64:
@@ -250,32 +272,39 @@ class _Triangles(NamedTuple):
 
 
 def _hypotheses(
-    src: F64, dst: F64, order: tuple[I64, I64], src_shape: tuple[int, int], dst_shape: tuple[int, int],
-    scale: tuple[float, float], flip: bool,
-) -> F64:  # fmt: skip
+    here: _Triangles, there: _Triangles, shape: tuple[int, int], scale: tuple[float, float], flip: bool
+) -> F64:
     """Similarities (k, 3, 3) proposed by triangles, most voted first."""
-    here, there = _triangles(src, order[0], src_shape), _triangles(dst, order[1], dst_shape)
-    matrices = [_vote(here, there, src_shape, scale, False)]
-    if flip:
-        matrices.append(_vote(here, there, src_shape, scale, True))
-        width = max(len(m) for m in matrices)
-        return np.concatenate([m[k : k + 1] for k in range(width) for m in matrices])
-    return matrices[0]
+    straight = _vote(here, there, shape, scale, False)
+    if not flip:
+        return straight
+    turned = _vote(here, there, shape, scale, True)
+    return np.concatenate([m[k : k + 1] for k in range(HYPOTHESES) for m in (straight, turned)])
 
 
-def _triangles(xy: F64, order: I64, shape: tuple[int, int]) -> _Triangles:
-    """Triangles of each star with two of its 7 nearest neighbours, at several depths of brightness."""
+def _spread(xy: F64, order: I64, shape: tuple[int, int]) -> I64:
+    """The order again, but the brightest of every cell of a grid first, then the second of every cell."""
+    row = np.clip(xy[order, 1] * GRID // shape[0], 0, GRID - 1)
+    cell = row * GRID + np.clip(xy[order, 0] * GRID // shape[1], 0, GRID - 1)
+    by_cell = np.argsort(cell, kind="stable")
+    start = np.searchsorted(cell[by_cell], cell[by_cell])
+    rank = np.empty(len(order), np.int64)
+    rank[by_cell] = np.arange(len(order)) - start
+    return order[np.argsort(rank, kind="stable")]
+
+
+def _triangles(xy: F64, order: I64, shape: tuple[int, int], depths: tuple[int, ...], neighbours: int) -> _Triangles:
+    """Triangles of each star with two of its nearest neighbours, at several depths of brightness."""
+    levels = [order[:depth] for depth in depths[: 1 + int(np.searchsorted(depths, len(xy)))]]
+    if len(xy) > SPREAD_STARS:
+        levels.append(_spread(xy, order, shape)[:SPREAD_STARS])
     rows = []
-    for chosen in [order[:depth] for depth in DEPTHS[: 1 + int(np.searchsorted(DEPTHS, len(xy)))]]:
-        count = min(NEIGHBOURS, len(chosen) - 1)
-        if count < 2:
-            continue
+    for chosen in levels:
+        count = min(neighbours, len(chosen) - 1)
         near = cKDTree(xy[chosen]).query(xy[chosen], count + 1)[1][:, 1:]
         first, second = np.array(list(combinations(range(count), 2))).T
         star = np.repeat(np.arange(len(chosen)), len(first))
         rows.append(chosen[np.stack([star, near[:, first].ravel(), near[:, second].ravel()], axis=1)])
-    if not rows:
-        return _Triangles(np.empty((0, 3), complex), np.empty((0, 4)))
     trio = np.sort(np.concatenate(rows), axis=1)
     code = (trio[:, 0] * len(xy) + trio[:, 1]) * len(xy) + trio[:, 2]
     trio = trio[np.unique(code, return_index=True)[1]]
@@ -333,7 +362,4 @@ def _vote(here: _Triangles, there: _Triangles, shape: tuple[int, int], scale: tu
         a[k], b[k] = a[members].mean(), b[members].mean()
         if len(chosen) == HYPOTHESES:
             break
-    s = -1.0 if mirrored else 1.0
-    zero, one = np.zeros(len(chosen)), np.ones(len(chosen))
-    ar, ai, br, bi = a[chosen].real, a[chosen].imag, b[chosen].real, b[chosen].imag
-    return np.stack([ar, -s * ai, br, ai, s * ar, bi, zero, zero, one], axis=1).reshape(-1, 3, 3)
+    return _matrices(a[chosen], b[chosen], mirrored)

@@ -104,36 +104,24 @@ def _median3(a: float, b: float, c: float) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def flatten(image: F32, mesh: F64, box: int, guard: float, flat: F32) -> None:
-    """Fill `flat` with the image minus the bilinear mesh, 0 where there is no data, isolated hot pixels replaced if guard > 0.
+def flatten(image: F32, levels: F32, box: int, guard: float, flat: F32) -> None:
+    """Fill `flat` with the image minus its sky, 0 where there is no data, hot pixels replaced if guard > 0.
 
-    A hot pixel stands `guard` above the median m of its 3x3 and above 3 m + guard: the second condition
-    protects the cores of stars down to a FWHM of 1.7 px.
+    `levels` (rows of cells, W) is the sky along the middle rows of the cells. A hot pixel stands `guard`
+    above the median m of its 3x3 and above 3 m + guard: the second condition protects the cores of stars
+    down to a FWHM of 1.7 px.
     """
     height, width = image.shape
-    rows, columns = mesh.shape
-    half = 0.5 * box - 0.5
-    line = np.empty(columns, np.float64)
+    rows = levels.shape[0]
     for y in range(height):
-        t = min(max((y - half) / box, 0.0), rows - 1.0)
+        t = min(max((y - 0.5 * box + 0.5) / box, 0.0), rows - 1.0)
         upper = min(int(t), max(rows - 2, 0))
-        lower = min(upper + 1, rows - 1)
-        t -= upper
-        for k in range(columns):
-            line[k] = mesh[upper, k] * (1 - t) + mesh[lower, k] * t
-        source = image[y]
-        target = flat[y]
-        # One straight piece between neighbouring cell centres at a time, so that the loop vectorises.
-        start = 0
-        for piece in range(columns + 1):
-            stop = width if piece == columns else min(width, int(np.ceil(half + piece * box)))
-            left, right = max(piece - 1, 0), min(piece, columns - 1)
-            slope = np.float32((line[right] - line[left]) / box)
-            base = np.float32(line[left] + (start - (half + left * box)) * slope)
-            for x in range(start, stop):
-                value = source[x] - (base + slope * np.float32(x - start))
-                target[x] = value if abs(value) < np.float32(1e30) else np.float32(0.0)
-            start = max(start, stop)
+        share = np.float32(t - upper)
+        a, b = levels[upper], levels[min(upper + 1, rows - 1)]
+        source, target = image[y], flat[y]
+        for x in range(width):
+            value = source[x] - (a[x] + share * (b[x] - a[x]))
+            target[x] = value if abs(value) < np.float32(1e30) else np.float32(0)
     if guard > 0:
         _remove_hot(flat, np.float32(guard))
 

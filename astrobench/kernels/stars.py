@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ F64 = NDArray[np.float64]
 
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SIGMA_TO_FWHM = 2.354820  # sqrt(8 ln 2)
+SKY_BOX = 64  # [px]
 FIRST_FWHM = 3.5  # typical of small telescopes; replaced by the measured width when it is far off
 REFILTER_RATIO = 1.4  # a filter matched within 40 % loses less than 6 % of the signal to noise
 BROAD = 3.0  # the wide Gaussian of the zero-sum filter, in units of the narrow one
@@ -90,10 +90,11 @@ def sky_map(image: F32, box: int = 64) -> tuple[F64, float]:
         return level, 0.0
     noise = float(np.nanmedian(sigma))
     padded = np.pad(level, 1, constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*shape, 9)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # cells whose neighbours are all empty
-        level = np.nanmedian(windows, axis=2)
+    # NaN sorts last: the median of the rest lies around the middle of the finite ones.
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*shape, 9), axis=2)
+    count = np.sum(np.isfinite(windows), axis=2, keepdims=True)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, 8)
+    level = 0.5 * (np.take_along_axis(windows, low, 2) + np.take_along_axis(windows, high, 2))[:, :, 0]
     level[np.isnan(level)] = np.nanmedian(level)
     return level, noise
 
@@ -140,13 +141,13 @@ def detect(
         Median sky level and noise of one pixel [ADU]; NaN and 0 when there are no data.
     """
     image = np.ascontiguousarray(image, np.float32)
-    mesh, sigma = sky_map(image)
+    mesh, sigma = sky_map(image, SKY_BOX)
     if image.size < 64 or min(image.shape) < 8 or np.isnan(mesh).all():
         return _no_stars(), float("nan"), 0.0
     level = float(np.median(mesh))
     guard = 6 * sigma if guard_hot and sigma > 0 else 0.0
     flat, filtered = _buffers(image.shape)
-    star_filter.flatten(image, mesh, 64, guard, flat)
+    star_filter.flatten(image, _levels(mesh, image.shape[1]), SKY_BOX, guard, flat)
     # A frame without noise (a drawing) still has stars; one with nothing but rounding has none.
     least_noise = max(FLOAT_ROUNDING * abs(level), 1e-4 * float(flat.max()) if sigma == 0 else 0.0)
     width = fwhm or FIRST_FWHM
@@ -187,6 +188,12 @@ def _no_stars() -> Stars:
     return Stars(*(np.empty(0) for _ in range(8)), np.empty(0, bool))
 
 
+def _levels(mesh: F64, width: int) -> F32:
+    """The mesh enlarged along x to the full width."""
+    centres = (np.arange(mesh.shape[1]) + 0.5) * SKY_BOX - 0.5
+    return np.array([np.interp(np.arange(width), centres, row) for row in mesh], np.float32)
+
+
 def _window(fwhm: float) -> tuple[float, float]:
     """Sigma of the first window and the largest one that is still a star."""
     return fwhm / SIGMA_TO_FWHM, max(8.0, 3 * fwhm)
@@ -211,7 +218,7 @@ def _maxima(
     smooth = np.empty_like(coarse)
     star_filter.blur(coarse, _taps(broad), smooth)
     star_filter.subtract_broad(filtered, smooth)
-    step = 1 if flat.size < 262144 else 7
+    step = 1 if flat.size < 262144 else 9
     sample = filtered[::step, ::step][np.isfinite(image[::step, ::step])]
     if sample.size == 0:
         return np.empty((0, 2), np.int64), np.empty(0)

@@ -15,6 +15,7 @@ STARS_PER_PARAMETER = 3  # fewer pairs than this per parameter fit their own noi
 HELD_OUT_GAIN = 0.9  # the next model must lower the held-out rms by more than 10 %
 FOLDS = 5
 PASSES = 12
+CONVERGED = 1e-4  # [px]
 TUNING = 4.685  # Tukey's biweight: 95 % efficient on Gaussian residuals
 SMALLEST_SCALE = 1e-3  # [px]; keeps exact pairs from dividing by zero
 MOST_STRETCH = 1.01  # axis ratio of a telescope's image of itself
@@ -141,7 +142,7 @@ def _robust(src: F64, dst: F64, model: Model, prior: F64) -> tuple[F64, float, N
         if 2 * np.count_nonzero(share) < PARAMETERS[model]:
             break
         previous, matrix = matrix, _weighted(src, dst, model, prior * share)
-        if np.abs(apply(matrix, src) - apply(previous, src)).max() < 1e-6:
+        if np.abs(apply(matrix, src) - apply(previous, src)).max() < CONVERGED:
             break
     misfit = np.hypot(*(apply(matrix, src) - dst).T)
     spread = max(float(np.median(misfit * root)) / 1.1774 / np.sqrt(freedom), SMALLEST_SCALE)
