@@ -1,4 +1,4 @@
-"""Write a file beside its place and rename it: a crash leaves the old file or the new one, never half of one."""
+"""Write a file beside its place and rename it: a crash leaves the old file or the new one, never a half."""
 
 from __future__ import annotations
 

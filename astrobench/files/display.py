@@ -26,7 +26,12 @@ TOLD = {
     "RA": "ra",
     "DEC": "dec",
 }
-TOLD_IF_ASKED = {"SITELAT": "site_latitude", "SITELONG": "site_longitude", "TELESCOP": "telescope", "OBSERVER": "observer"}
+TOLD_IF_ASKED = {
+    "SITELAT": "site_latitude",
+    "SITELONG": "site_longitude",
+    "TELESCOP": "telescope",
+    "OBSERVER": "observer",
+}
 
 
 def display_values(image: Image) -> NDArray[np.float32]:
@@ -52,8 +57,8 @@ def to_picture(image: Image) -> Picture:
 def story(image: Image, private: bool) -> dict[str, Any]:
     """Return what a picture tells of itself: object, exposure, frames, filter, steps and recipe.
 
-    Site coordinates, people and the telescope's name (a Seestar's carries its serial number) only when `private`
-    is False.
+    Site coordinates, people and the telescope's name (a Seestar's carries its serial number) are told only
+    when `private` is False.
     """
     told: dict[str, Any] = {"software": f"astrobench {_version()}"}
     names = TOLD if private else {**TOLD, **TOLD_IF_ASKED}
@@ -74,7 +79,7 @@ def caption(told: dict[str, Any]) -> str:
     parts = [str(told["object"])] if "object" in told else []
     if "exposure" in told:
         frames = f"{told['frames']} x " if "frames" in told else ""
-        parts.append(f"{frames}{told['exposure']:g} s" if not isinstance(told["exposure"], str) else told["exposure"])
+        parts.append(f"{frames}{told['exposure']} s")
     if "filter" in told:
         parts.append(str(told["filter"]))
     return ", ".join(parts)

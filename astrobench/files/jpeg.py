@@ -45,6 +45,11 @@ def write_jpeg(path: str | Path, image: Image, *, private: bool = True) -> None:
     profile = srgb_profile() if picture.mode == "RGB" else None
     with written_beside(path) as beside:
         picture.save(
-            beside, "JPEG", quality=QUALITY, subsampling=0, exif=exif, icc_profile=profile,
+            beside,
+            "JPEG",
+            quality=QUALITY,
+            subsampling=0,
+            exif=exif,
+            icc_profile=profile,
             comment=comment[:LONGEST_COMMENT],
         )

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from astrobench.errors import InputError
 from astrobench.files.beside import written_beside
 from astrobench.files.display import srgb_profile, story
-from astrobench.image import Image
+from astrobench.image import Image, Unit
 
 FULL = 65535
+MOST_PACKED = 1000  # zlib's best; a file that claims more pixels than that does not hold them
 
 
 def linear_range(data: NDArray[np.float32]) -> tuple[float, float]:
     """Return the values that become 0 and 65535 when linear data are written as 16 bits.
 
-    The lower end is 0, or the lowest value where there are negative ones (what is added then is the pedestal).
+    The lower end is 0, or the lowest value where some are negative (what is added then is the pedestal).
     """
     finite = data[np.isfinite(data)]
     if finite.size == 0:
@@ -37,7 +38,8 @@ def write_tiff(path: str | Path, image: Image, *, private: bool = True) -> None:
     path : path
     image : Image
         Display values [0, 1] become 0..65535. Linear data are scaled to the full range, with a pedestal where
-        values are negative; the description says how, and `read_tiff` undoes it. Pixels without data become 0.
+        values are negative; the description says how, and `read_tiff` undoes it. Pixels without data
+        become 0.
     private : bool
         Leave site coordinates, people and the telescope's name out.
 
@@ -77,9 +79,9 @@ def read_tiff(path: str | Path) -> Image:
     Returns
     -------
     Image
-        The first picture of the file. What `write_tiff` made comes back in its own unit and scale. Of others,
-        8-bit pictures are taken for display values and scaled to [0, 1]; all else is taken for linear and keeps
-        its values. A fourth channel (opacity) makes pixels NaN where it is 0.
+        The first picture of the file. What `write_tiff` made comes back in its own unit and scale. Of
+        others, 8-bit pictures are taken for display values and scaled to [0, 1]; all else is taken for linear
+        and keeps its values. A fourth channel (opacity) makes pixels NaN where it is 0.
 
     Raises
     ------
@@ -92,15 +94,24 @@ def read_tiff(path: str | Path) -> Image:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
+            if page.nbytes > MOST_PACKED * path.stat().st_size:
+                raise InputError(
+                    f"{path.name} claims {page.imagewidth} x {page.imagelength} pixels, which its size cannot hold. "
+                    "It is damaged; save it again."
+                )
             stored = page.asarray()
             axes, description = page.axes, page.description
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except Exception as error:  # tifffile raises what its decoders raise
-        raise InputError(f"{path.name} cannot be read as TIFF ({error}). Save it again without compression.") from None
+        raise InputError(
+            f"{path.name} cannot be read as TIFF ({error}). Save it again without compression."
+        ) from None
     planes = _planes(stored, axes, path)
     told = _told(description)
-    unit = "display" if told.get("unit") == "display" or planes.dtype == np.uint8 else "ADU"
+    unit: Unit = "display" if told.get("unit") == "display" or planes.dtype == np.uint8 else "ADU"
     opaque = None
     if planes.shape[0] in (2, 4):
         planes, opaque = planes[:-1], planes[-1] > 0
@@ -115,13 +126,13 @@ def read_tiff(path: str | Path) -> Image:
 def _planes(stored: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
     """Return the pixels as (C, H, W)."""
     if stored.dtype.kind not in "buif":
-        raise InputError(f"{path.name} holds pixels of type {stored.dtype}, which is no picture of brightness.")
+        raise InputError(f"{path.name} holds pixels of type {stored.dtype}, which is no picture.")
     if stored.ndim == 3 and stored.shape[-1] <= 4 and axes.endswith("S"):
         stored = np.moveaxis(stored, -1, 0)
     elif stored.ndim == 2:
         stored = stored[None]
     if stored.ndim != 3 or stored.shape[0] not in (1, 2, 3, 4):
-        raise InputError(f"{path.name} holds an array of shape {stored.shape}; a picture has 1 or 3 channels.")
+        raise InputError(f"{path.name} holds an array of {stored.shape}; a picture has 1 or 3 channels.")
     return stored
 
 

@@ -9,6 +9,7 @@ from astrobench.kernels.sky_samples import MEDIAN_ERROR, sample_sky
 
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SKY_CELLS = 24  # along the shorter side
+SKY_PIXELS = 600  # a cell; the median of hundreds of cells needs no more
 OBJECT_FREE = 2.0  # sigma above the common sky from which a cell counts as object
 APERTURE, RING_INNER, RING_OUTER = 1.2, 2.5, 4.0  # in FWHM
 LEAST_SNR = 10.0  # a colour good to 0.15 mag
@@ -29,7 +30,7 @@ def sky_levels(data: NDArray[np.float32], per_row: int = SKY_CELLS) -> NDArray[n
     (C,) float64
         Median over the sky cells; NaN for a channel without data.
     """
-    values = np.stack([sample_sky(plane, per_row).value for plane in data])
+    values = np.stack([sample_sky(plane, per_row, SKY_PIXELS).value for plane in data])
     if not np.isfinite(values).any():
         return np.full(len(data), np.nan)
     light = values.mean(axis=0)
@@ -70,7 +71,7 @@ def star_colours(
     Returns
     -------
     (N, 2, C) float64
-        Flux and its error [unit of the data]; NaN for a star too near the border, on missing or unusable pixels.
+        Flux and its error [unit of the data]; NaN for a star near the border or on unusable pixels.
     """
     channels, height, width = data.shape
     outer = int(np.ceil(RING_OUTER * fwhm))

@@ -1,4 +1,4 @@
-"""Fit a smooth surface to the sky: objects left alone, Chebyshev polynomials, the degree chosen by hold-out."""
+"""Fit a smooth surface to the sky: objects left alone, Chebyshev polynomials, degree chosen by hold-out."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ def term_count(degree: int) -> int:
 
 
 def chebyshev(positions: F64, size: int, degree: int) -> F64:
-    """Return T_0..T_degree, (N, degree + 1), of pixel positions scaled so that 0..size - 1 becomes [-1, 1]."""
-    return np.polynomial.chebyshev.chebvander(2 * positions / max(size - 1, 1) - 1, degree)
+    """Return T_0..T_degree, (N, degree + 1), of positions [px] scaled so that 0..size - 1 becomes [-1, 1]."""
+    return np.asarray(
+        np.polynomial.chebyshev.chebvander(2 * positions / max(size - 1, 1) - 1, degree), np.float64
+    )
 
 
 class Surface(NamedTuple):
@@ -60,7 +62,7 @@ class Surface(NamedTuple):
     def picture(self, offset: float = 0.0) -> NDArray[np.float32]:
         """Return the surface minus `offset` at every pixel, (H, W) float32.
 
-        The offset is taken off before rounding to float32, so that a small gradient on a high sky stays exact.
+        It is taken off before rounding to float32, so that a small gradient on a high sky stays exact.
         """
         degree = self.coefficients.shape[0] - 1
         coefficients = self.coefficients.copy()
@@ -75,7 +77,7 @@ class Surface(NamedTuple):
 
 
 def basis(samples: Samples, height: int, width: int) -> F64:
-    """Return the terms at the cells' centres, (R, C, T), plainest first: a lower degree is its first columns."""
+    """Return the terms at the cells' centres, (R, C, T), plainest first: lower degrees use the first."""
     rows = chebyshev(samples.y, height, MOST_FLEXIBLE)
     columns = chebyshev(samples.x, width, MOST_FLEXIBLE)
     return np.stack([rows[:, i, None] * columns[None, :, j] for i, j in terms(MOST_FLEXIBLE)], axis=-1)
@@ -130,7 +132,7 @@ def fit_sky(samples: Samples, kept: Cells, degree: int, height: int, width: int)
 
 
 def trust(samples: Samples) -> F64:
-    """Return weights 1 / error^2, capped so that no sample counts more than ten usual ones; 0 where there is none."""
+    """Return weights 1 / error^2, at most that of ten usual samples; 0 where there is none."""
     known = np.isfinite(samples.value)
     if not known.any():
         return np.zeros(known.shape)
@@ -170,7 +172,10 @@ def robust_residual(design: F64, samples: Samples, left: Cells, degree: int) -> 
 
 
 class Judged(NamedTuple):
-    """What became of every sample, all (R, C) bool: on an object, or too bright for its place, or kept."""
+    """What became of every sample, all (R, C) bool: on an object, or too bright for its place, or kept.
+
+    `filled` says that objects fill the picture.
+    """
 
     objects: Cells
     bright: Cells
@@ -181,12 +186,12 @@ class Judged(NamedTuple):
 def judge_samples(channels: list[Samples], tolerance: float, height: int, width: int) -> Judged:
     """Tell sky from objects on the same cells in all channels.
 
-    A bright cell belongs to the summit uphill of it. A summit inside the picture is an object (nebula, galaxy),
-    and all its cells go, with one cell around them; a summit on the border is a glow of the sky, which must stay:
-    a fit that loses the samples of a glow leaves the glow and reports a perfect fit. (An object that runs out of
-    the picture with its brightest part cannot be told from a glow.) The surface to compare with grows from a
-    plane to degree 6, each fitted to what the one before left, so that objects are known before the surface is
-    flexible enough to swallow them.
+    A bright cell belongs to the summit uphill of it. A summit inside the picture is an object (nebula,
+    galaxy), and all its cells go, with one cell around them; a summit on the border is a glow of the sky,
+    which must stay: a fit that loses the samples of a glow leaves the glow and reports a perfect fit. (An
+    object that runs out of the picture with its brightest part cannot be told from a glow.) The surface to
+    compare with grows from a plane to degree 6, each fitted to what the one before left, so that objects are
+    known before the surface is flexible enough to swallow them.
 
     Parameters
     ----------
@@ -229,7 +234,7 @@ def known_cells(channels: list[Samples]) -> Cells:
 
 
 def _summits(excess: F64) -> tuple[Cells, Cells]:
-    """Split bright cells by the summit they lead up to: inside the picture (objects) or on its border (glow)."""
+    """Split bright cells by the summit uphill: inside the picture (objects) or on its border (glow)."""
     smooth = ndimage.uniform_filter(excess, 3, mode="nearest")
     rows, columns = excess.shape
     padded = np.pad(smooth, 1, constant_values=-np.inf)
@@ -257,13 +262,15 @@ def most_flexible(kept: Cells) -> int:
     At least 4 samples a term, degree 6 at most, and 4 at most where one of the four corners (an eighth of the
     picture along each side) has no sample.
     """
-    fitting = [degree for degree in range(1, MOST_FLEXIBLE + 1) if SAMPLES_A_TERM * term_count(degree) <= kept.sum()]
+    fitting = [
+        degree for degree in range(1, MOST_FLEXIBLE + 1) if SAMPLES_A_TERM * term_count(degree) <= kept.sum()
+    ]
     highest = max(fitting, default=0)
     return highest if all(corners_sampled(kept)) else min(highest, SAFE_DEGREE)
 
 
 def corners_sampled(kept: Cells) -> list[bool]:
-    """Say for the four corners (top left, top right, bottom left, bottom right) whether they hold a sample."""
+    """Say whether the corners top left, top right, bottom left, bottom right hold a sample."""
     rows, columns = (max(1, size // 8) for size in kept.shape)
     vertical, horizontal = (slice(rows), slice(-rows, None)), (slice(columns), slice(-columns, None))
     return [bool(kept[y, x].any()) for y in vertical for x in horizontal]
@@ -272,8 +279,8 @@ def corners_sampled(kept: Cells) -> list[bool]:
 def choose_degree(channels: list[Samples], kept: Cells, height: int, width: int) -> tuple[int, list[float]]:
     """Choose the plainest degree whose hold-out error is within 10 % of the best and that earns its terms.
 
-    Skies become clear quickly as the degree grows (a street light's glow: 15 times better at degree 6 than at 1),
-    nebulae that fill the picture do not (1.5 to 3 times): a degree that does not pay is fitting nebulae.
+    Skies become clear quickly as the degree grows (a street light's glow: 15 times better at degree 6 than at
+    1), nebulae that fill the picture do not (1.5 to 3 times): a degree that does not pay is fitting nebulae.
 
     Returns
     -------

@@ -17,8 +17,8 @@ SMALLEST_BOX = 8  # [px]
 class Samples(NamedTuple):
     """Sky samples on a grid of R x C cells.
 
-    ``value``, its ``error`` and the ``noise`` of a pixel are (R, C) float64 [unit of the picture], NaN where a
-    cell gives no sample; ``x`` (C,) and ``y`` (R,) are the centres of the cells [pixels].
+    ``value``, its ``error`` and the ``noise`` of a pixel are (R, C) float64 [unit of the picture], NaN where
+    a cell gives no sample; ``x`` (C,) and ``y`` (R,) are the centres of the cells [pixels].
     """
 
     value: NDArray[np.float64]
@@ -34,7 +34,7 @@ def cell_grid(height: int, width: int, per_row: int) -> tuple[int, int, int]:
     return height // box, width // box, box
 
 
-def sample_sky(plane: NDArray[np.float32], per_row: int) -> Samples:
+def sample_sky(plane: NDArray[np.float32], per_row: int, pixels: int = PIXELS_A_CELL) -> Samples:
     """Measure the sky in square cells: the median of what asymmetric clipping leaves.
 
     Parameters
@@ -43,6 +43,8 @@ def sample_sky(plane: NDArray[np.float32], per_row: int) -> Samples:
         Linear; NaN is left out.
     per_row : int
         Cells along the shorter side.
+    pixels : int
+        About how many pixels of a cell are looked at, evenly spread.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def sample_sky(plane: NDArray[np.float32], per_row: int) -> Samples:
     if rows == 0 or columns == 0:
         nothing = np.zeros((0, 0))
         return Samples(nothing, nothing, nothing, np.zeros(0), np.zeros(0))
-    stride = max(1, int(np.ceil(box / np.sqrt(PIXELS_A_CELL))))
+    stride = max(1, int(np.ceil(box / np.sqrt(pixels))))
     offsets_y = (height - rows * box) // 2 + np.arange(rows) * box
     offsets_x = (width - columns * box) // 2 + np.arange(columns) * box
     inside = np.arange(stride // 2, box, stride)
@@ -70,7 +72,7 @@ def sample_sky(plane: NDArray[np.float32], per_row: int) -> Samples:
 def _clipped_medians(
     cells: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Clip the sorted pixels of every cell at -3 / +2 sigma; return median, its error and the sigma that is left.
+    """Clip the sorted pixels of every cell at -3 / +2 sigma; return median, its error and the sigma left.
 
     Thresholds cut a sorted list only from its ends, so two indices a cell are all the state there is.
     """

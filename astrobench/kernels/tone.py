@@ -52,7 +52,7 @@ def measure_levels(plane: NDArray[np.float32], samples: int = SAMPLES) -> Levels
 
 
 def _high(plane: NDArray[np.float32]) -> float:
-    """Return the level of the brightest cores: the 1/20 000 quantile from above, at least the maximum of few."""
+    """Return the level that 1 pixel in 20 000 exceeds; the highest of fewer pixels."""
     finite = plane[np.isfinite(plane)]
     rank = finite.size // 20_000
     if rank == 0:
@@ -83,7 +83,7 @@ def midtones(values: NDArray[np.float32], balance: float) -> NDArray[np.float32]
 
 
 def midtones_balance(value: float, wanted: float) -> float:
-    """Return the m with which ``MTF(m, value) = wanted``; by the symmetry of MTF that is ``MTF(wanted, value)``."""
+    """Return the m with which ``MTF(m, value) = wanted``; by symmetry that is ``MTF(wanted, value)``."""
     return (wanted - 1) * value / ((2 * wanted - 1) * value - wanted)
 
 
@@ -100,7 +100,7 @@ def stretch_midtones(
 
 
 def black_point(levels: Levels, shadows: float) -> float:
-    """Return ``median + shadows * sigma``, the lowest value where sigma is 0, never below the lowest value."""
+    """Return ``median + shadows * sigma``, but not below the lowest value, which it is where sigma is 0."""
     if levels.sigma == 0:
         return levels.low
     return max(levels.median + shadows * levels.sigma, levels.low)

@@ -26,7 +26,8 @@ class BalanceColor(Step):
 
     neutral_sky: bool = param(True, "Bring the sky to the same level in all channels", label="neutral sky")
     white: Literal["stars", "grey world", "manual", "none"] = param(
-        "stars", "What is white: the middle star, all light together, your own gains, or leave colours as they are"
+        "stars",
+        "What is white: the middle star, all light together, your own gains, or leave colours as they are",
     )
     red: float = param(1.0, "Gain of red with manual white", gt=0, le=10, log_scale=True)
     green: float = param(1.0, "Gain of green with manual white", gt=0, le=10, log_scale=True)
@@ -59,13 +60,19 @@ class BalanceColor(Step):
             context.report.fact(
                 "color.sky",
                 "Sky made neutral: red {red:+.4g}, green {green:+.4g}, blue {blue:+.4g} taken to {sky:.4g}.",
-                red=levels[0], green=levels[1], blue=levels[2], sky=levels.mean(),
+                red=levels[0],
+                green=levels[1],
+                blue=levels[2],
+                sky=levels.mean(),
             )
         context.report.fact(
             "color.gains",
             "Light above the sky times {red:.3f} in red, {green:.3f} in green, {blue:.3f} in blue; "
             "variance scaled along.",
-            red=gains[0], green=gains[1], blue=gains[2], white=self.white,
+            red=gains[0],
+            green=gains[1],
+            blue=gains[2],
+            white=self.white,
         )
         context.progress(1.0, "balanced")
         return image.replace(data=data, variance=variance)
@@ -83,7 +90,9 @@ class BalanceColor(Step):
                 "color.few_stars",
                 "Only {used} unsaturated stars are bright enough for a white balance ({least} are needed); "
                 "all light together was taken for grey instead.",
-                level="warning", used=used, least=ENOUGH_STARS,
+                level="warning",
+                used=used,
+                least=ENOUGH_STARS,
             )
         gains = grey_gains(image.data, levels)
         if np.isfinite(gains).all():
@@ -108,11 +117,14 @@ class BalanceColor(Step):
         if not good.any():
             return np.ones(3), 0
         fwhm = float(np.median(stars.fwhm[good]))
-        gains, used, error = white_gains(star_colours(image.data, stars.x[good], stars.y[good], fwhm, unusable))
+        gains, used, error = white_gains(
+            star_colours(image.data, stars.x[good], stars.y[good], fwhm, unusable)
+        )
         if used >= ENOUGH_STARS:
             context.report.fact(
                 "color.stars",
                 "White from the middle colour of {used} unsaturated stars; gains good to {error:.1%}.",
-                used=used, error=error,
+                used=used,
+                error=error,
             )
         return gains, used

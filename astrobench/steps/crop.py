@@ -24,7 +24,10 @@ class Crop(Step):
     gives: ClassVar[type] = Image
 
     share: float = param(
-        0.6, "Keep where at least this share of the most frames reaches; 0.6 is 1.3 times the noise", gt=0, le=1
+        0.6,
+        "Keep where at least this share of the most frames reaches; 0.6 is 1.3 times the noise",
+        gt=0,
+        le=1,
     )
     x: int | None = param(None, "First column of an explicit rectangle", unit="px", ge=0, advanced=True)
     y: int | None = param(None, "First row of an explicit rectangle", unit="px", ge=0, advanced=True)
@@ -34,10 +37,7 @@ class Crop(Step):
     def apply(self, image: Image, context: Context) -> Image:
         """Return the picture, its maps and its coordinates cut to the rectangle."""
         context.progress(0.0, "cropping")
-        if self._is_explicit():
-            rectangle = self._explicit(image)
-        else:
-            rectangle = self._covered(image, context)
+        rectangle = self._explicit(image) if self._is_explicit() else self._covered(image, context)
         x, y, width, height = rectangle
         _, full_height, full_width = image.shape
         if (width, height) == (full_width, full_height):
@@ -46,9 +46,14 @@ class Crop(Step):
             return image
         context.report.fact(
             "crop.rectangle",
-            "Cropped from {full_width} x {full_height} to {width} x {height} pixels, from column {x}, row {y}; "
-            "all maps and the coordinates go along.",
-            x=x, y=y, width=width, height=height, full_width=full_width, full_height=full_height,
+            "Cropped from {full_width} x {full_height} to {width} x {height} pixels, from column {x}, row "
+            "{y}; all maps and the coordinates go along.",
+            x=x,
+            y=y,
+            width=width,
+            height=height,
+            full_width=full_width,
+            full_height=full_height,
         )
         context.progress(1.0, "cropping")
         return crop(image, x, y, width, height)
@@ -63,8 +68,8 @@ class Crop(Step):
         height = full_height - y if self.height is None else self.height
         if x + width > full_width or y + height > full_height or width < 1 or height < 1:
             raise ParameterError(
-                f"The rectangle x={x}, y={y}, width={width}, height={height} does not fit into the picture of "
-                f"{full_width} x {full_height} pixels. Choose a smaller one."
+                f"The rectangle x={x}, y={y}, width={width}, height={height} does not fit into the "
+                f"picture of {full_width} x {full_height} pixels. Choose a smaller one."
             )
         return x, y, width, height
 
@@ -79,7 +84,7 @@ class Crop(Step):
             reach = image.coverage.min(axis=0)
             good = finite & (reach >= self.share * max(int(reach.max()), 1))
         context.check_stop()
-        rectangle = covered_rectangle(fill_holes(good))
+        rectangle = covered_rectangle(fill_holes(np.asarray(good)))
         if rectangle[2] == 0:
             raise ProcessingError(
                 "No pixel of the picture holds data in all channels, so there is nothing to crop to. "
@@ -120,7 +125,8 @@ def covered_rectangle(good: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     height, width = good.shape
     block = max(1, min(BLOCK, height // 16, width // 16))
     rows, columns = height // block, width // block
-    coarse = good[: rows * block, : columns * block].reshape(rows, block, columns, block).all(axis=(1, 3))
+    blocks = good[: rows * block, : columns * block].reshape(rows, block, columns, block)
+    coarse: NDArray[np.bool_] = np.asarray(blocks.all(axis=(1, 3)))
     if not coarse.any():
         coarse, block = good, 1
     y0, y1, x0, x1 = (block * each for each in largest_rectangle(coarse))

@@ -66,7 +66,9 @@ class Export(Step):
     def _say_what_changed(self, image: Image, kind: str, holes: int, context: Context) -> None:
         if image.unit == "ADU" and kind in ("png", "jpeg"):
             context.report.fact(
-                "export.shown", "The data are linear; the {kind} shows them through an autostretch.", kind=kind.upper()
+                "export.shown",
+                "The data are linear; the {kind} shows them through an autostretch.",
+                kind=kind.upper(),
             )
         if image.unit == "ADU" and kind == "tiff":
             from astrobench.files.tiff import linear_range
@@ -76,9 +78,14 @@ class Export(Step):
             context.report.fact(
                 "export.scaled",
                 "The data are linear; {low:.4g} to {high:.4g} fill the 16 bits of the TIFF.{pedestal}",
-                low=low, high=high, pedestal=pedestal,
+                low=low,
+                high=high,
+                pedestal=pedestal,
             )
         if holes:
             context.report.fact(
-                "export.holes", "{holes} pixels without data are black in the {kind}.", holes=holes, kind=kind.upper()
+                "export.holes",
+                "{holes} pixels without data are black in the {kind}.",
+                holes=holes,
+                kind=kind.upper(),
             )

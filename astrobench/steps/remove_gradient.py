@@ -18,7 +18,6 @@ from astrobench.kernels.gradient import (
     fit_sky,
     judge_samples,
     known_cells,
-    most_flexible,
     usual_error,
 )
 from astrobench.kernels.sky_samples import Samples, sample_sky
@@ -26,6 +25,7 @@ from astrobench.step import Area, Step, param
 
 LEAST_SAMPLES = 12  # four for each term of a plane
 STIFF = 3.0  # hold-out error over sample error from which structure is left that the surface cannot follow
+VISIBLE = 0.2  # of a pixel's noise: what is left below that, no stretch shows
 OVERFIT = 1.5  # hold-out error over that of the next plainer surface
 LOST_BORDER = 0.5  # share of the cells along one side whose loss makes the surface a guess there
 SIDES = ("top", "bottom", "left", "right")
@@ -47,7 +47,8 @@ class RemoveGradient(Step):
         2.5, "Leave out single samples that stand above the surface by more", unit="sigma", ge=0.5, le=10
     )
     operation: Literal["subtract", "divide"] = param(
-        "subtract", "subtract for light pollution and moonlight, divide for vignetting (only without a pedestal)"
+        "subtract",
+        "subtract for light pollution and moonlight, divide for vignetting (data without pedestal)",
     )
 
     def apply(self, image: Image, context: Context) -> Image:
@@ -75,8 +76,8 @@ class RemoveGradient(Step):
         known = int(known_cells(channels).sum())
         if known < LEAST_SAMPLES:
             raise ProcessingError(
-                f"Only {known} sky samples could be taken from this picture of {width} x {height} pixels, and a "
-                f"surface needs {LEAST_SAMPLES}. Use more samples per row, or leave RemoveGradient out."
+                f"Only {known} sky samples could be taken from this picture of {width} x {height} pixels, "
+                f"and a surface needs {LEAST_SAMPLES}. Use more samples per row, or leave RemoveGradient out."
             )
         return channels
 
@@ -88,8 +89,8 @@ class RemoveGradient(Step):
         if judged.filled:
             fact(
                 "gradient.filled",
-                "Next to no cell shows plain sky: the object fills the picture. A plane through the border was taken, "
-                "which may hold light of the object.",
+                "Next to no cell shows plain sky: the object fills the picture. A plane through the border "
+                "was taken, which may hold light of the object.",
                 level="warning",
             )
             return 1
@@ -97,8 +98,11 @@ class RemoveGradient(Step):
         if self.degree == "auto":
             fact(
                 "gradient.degree",
-                "Degree {degree}: the plainest surface that foretells unseen samples, to {error:.1f} times their error.",
-                degree=best, error=errors[best - 1], errors=errors,
+                "Degree {degree}: the plainest surface that foretells unseen samples well, to {error:.1f} "
+                "times their error.",
+                degree=best,
+                error=errors[best - 1],
+                errors=errors,
             )
             degree = best
         else:
@@ -107,21 +111,31 @@ class RemoveGradient(Step):
                 fact(
                     "gradient.lowered",
                     "The samples carry no more than degree {degree}; {wanted} was asked for.",
-                    level="warning", degree=degree, wanted=self.degree,
+                    level="warning",
+                    degree=degree,
+                    wanted=self.degree,
                 )
             if degree > 1 and errors[degree - 1] > OVERFIT * errors[degree - 2]:
                 fact(
                     "gradient.overfit",
-                    "Degree {degree} foretells unseen samples {times:.1f} times worse than the next plainer one: it "
-                    "follows noise. Degree {best} would do.",
-                    level="warning", degree=degree, times=errors[degree - 1] / errors[degree - 2], best=best,
+                    "Degree {degree} foretells unseen samples {times:.1f} times worse than the next plainer "
+                    "one: it follows noise. Degree {best} would do.",
+                    level="warning",
+                    degree=degree,
+                    times=errors[degree - 1] / errors[degree - 2],
+                    best=best,
                 )
-        if errors[degree - 1] > STIFF:
+        noise = [float(np.median(each.noise[judged.kept])) for each in channels]
+        errors_of = [usual_error(each, judged.kept) for each in channels]
+        seen = errors[degree - 1] * max(e / max(n, 1e-12) for e, n in zip(errors_of, noise, strict=True))
+        if errors[degree - 1] > STIFF and seen > VISIBLE:
             fact(
                 "gradient.stiff",
-                "The surface misses unseen samples by {times:.1f} times their error: a sharper gradient, or faint "
-                "nebulosity, is left in the picture.",
-                level="warning", times=errors[degree - 1],
+                "The surface misses unseen samples by {times:.1f} times their error, {seen:.2f} times the noise of a "
+                "pixel: a sharper gradient, or faint nebulosity, is left in the picture.",
+                level="warning",
+                times=errors[degree - 1],
+                seen=seen,
             )
         return degree
 
@@ -139,8 +153,8 @@ class RemoveGradient(Step):
                 continue
             if not level + float(model.min()) > 0:
                 raise ProcessingError(
-                    f"The fitted sky falls to {level + float(model.min()):.4g}, and only a sky above 0 can be divided "
-                    "by. Use operation='subtract'."
+                    f"The fitted sky falls to {level + float(model.min()):.4g}, and only a sky above 0 can "
+                    "be divided by. Use operation='subtract'."
                 )
             gain = np.float32(level) / (model + np.float32(level))
             np.multiply(image.data[channel], gain, out=data[channel])
@@ -155,21 +169,30 @@ class RemoveGradient(Step):
         known = known_cells(channels)
         context.report.fact(
             "gradient.samples",
-            "{used} of {total} sky samples used; {objects} lie on objects, {bright} are too bright for their place, "
-            "{empty} are without data.",
-            used=int(judged.kept.sum()), total=known.size, objects=int(judged.objects.sum()),
-            bright=int(judged.bright.sum()), empty=int((~known).sum()),
+            "{used} of {total} sky samples used; {objects} lie on objects, {bright} are too bright for their "
+            "place, {empty} are without data.",
+            used=int(judged.kept.sum()),
+            total=known.size,
+            objects=int(judged.objects.sum()),
+            bright=int(judged.bright.sum()),
+            empty=int((~known).sum()),
         )
         if judged.filled:
             return
         edges = (judged.kept[0], judged.kept[-1], judged.kept[:, 0], judged.kept[:, -1])
-        lost = [side for side, cells in zip(SIDES, edges, strict=True) if cells.mean() < 1 - LOST_BORDER]
-        bare = [corner for corner, there in zip(CORNERS, corners_sampled(judged.kept), strict=True) if not there]
-        if lost or bare:
+        sampled = corners_sampled(judged.kept)
+        places = [
+            f"the {side} side" for side, cells in zip(SIDES, edges, strict=True) if cells.mean() < LOST_BORDER
+        ]
+        places += [
+            f"the {corner} corner" for corner, there in zip(CORNERS, sampled, strict=True) if not there
+        ]
+        if places:
             context.report.fact(
                 "gradient.border",
-                "Few or no samples along {where}: the surface is a guess there. Crop first, or look at that part.",
-                level="warning", where=", ".join([f"the {each} side" for each in lost] + [f"{each} corner" for each in bare]),
+                "Few samples at {where}: the surface is a guess there. Crop first, or look at that part.",
+                level="warning",
+                where=", ".join(places),
             )
 
     def _tell_fit(
@@ -184,21 +207,27 @@ class RemoveGradient(Step):
             ratio.append(peaks[-1] / max(float(np.median(samples.noise[known])), 1e-12))
         context.report.fact(
             "gradient.size",
-            "The gradient spanned {largest:.4g} {unit} from lowest to highest, {sigmas:.1f} times the noise of a pixel.",
-            largest=max(peaks), sigmas=max(ratio), peak_to_peak=peaks, unit="ADU" if image.unit == "ADU" else "(display)",
+            "The gradient spanned {largest:.4g} {unit} from lowest to highest, {sigmas:.1f} times the noise "
+            "of a pixel.",
+            largest=max(peaks),
+            sigmas=max(ratio),
+            peak_to_peak=peaks,
+            unit="ADU" if image.unit == "ADU" else "(display)",
         )
         context.report.fact(
             "gradient.residual",
             "What is left scatters by {rms:.3g}, {times:.1f} times the samples' own error.",
-            rms=max(left), residuals=left,
+            rms=max(left),
+            residuals=left,
             times=max(each / usual_error(s, judged.kept) for each, s in zip(left, channels, strict=True)),
         )
         if judged.objects.any():
             context.report.fact(
                 "gradient.objects",
-                "Objects cover {share:.0%} of the picture; their light was left alone, and the surface bends under them "
+                "Objects cover {share:.0%} of the picture and were left alone; under them the surface bends "
                 "by {bend:.3g} at most.",
-                share=float(judged.objects.mean()), bend=_bend(channels, judged, surfaces),
+                share=float(judged.objects.mean()),
+                bend=_bend(channels, judged, surfaces),
             )
 
 

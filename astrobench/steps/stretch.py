@@ -31,10 +31,16 @@ class Stretch(Step):
         "asinh", "asinh keeps the colours of stars; autostretch (midtones) lifts more and pales them"
     )
     target: float = param(0.12, "How bright the sky becomes", label="sky brightness", gt=0, lt=0.5)
-    shadows: float = param(-2.8, "Black point, from the sky's median", label="shadows clip", unit="sigma", ge=-10, le=0)
+    shadows: float = param(
+        -2.8, "Black point, from the sky's median", label="shadows clip", unit="sigma", ge=-10, le=0
+    )
     linked: bool = param(True, "autostretch: one curve for all channels, which keeps the balance of colours")
     strength: float | None = param(
-        None, "asinh: strength; if not given, what brings the sky to its brightness", ge=0, le=1e6, log_scale=True,
+        None,
+        "asinh: strength; if not given, what brings the sky to its brightness",
+        ge=0,
+        le=1e6,
+        log_scale=True,
         advanced=True,
     )
 
@@ -46,7 +52,9 @@ class Stretch(Step):
             raise ProcessingError("The picture holds no data at all, so there is nothing to stretch.")
         if image.unit == "display":
             context.report.fact(
-                "stretch.again", "The picture was stretched before; it is stretched once more.", level="warning"
+                "stretch.again",
+                "The picture was stretched before and is stretched once more.",
+                level="warning",
             )
         context.progress(0.3, "stretching")
         if self.method == "autostretch":
@@ -54,7 +62,9 @@ class Stretch(Step):
             context.report.fact(
                 "stretch.autostretch",
                 "Midtones autostretch: black at {shadows:g} sigma from the sky, sky at {target:g}, {how}.",
-                shadows=self.shadows, target=self.target, how="channels linked" if self.linked else "each channel its own",
+                shadows=self.shadows,
+                target=self.target,
+                how="channels linked" if self.linked else "each channel its own",
             )
         else:
             data = self._asinh(image, known, context)
@@ -76,8 +86,11 @@ class Stretch(Step):
         strength = asinh_strength(share, self.target) if self.strength is None else self.strength
         context.report.fact(
             "stretch.asinh",
-            "Asinh stretch of strength {strength:.0f} with colours kept: black at {black:.4g}, white at {white:.4g}, "
-            "sky at {target:.2g}.",
-            strength=strength, black=black, white=white, target=self.target,
+            "Asinh stretch of strength {strength:.0f} with colours kept: black at {black:.4g}, white at "
+            "{white:.4g}, sky at {target:.2g}.",
+            strength=strength,
+            black=black,
+            white=white,
+            target=self.target,
         )
         return stretch_asinh(image.data, black, white, strength)
