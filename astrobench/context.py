@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,9 @@ from astrobench.report import Report
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[float, str], None]
+
+LOOK_SECONDS = 0.2  # how often a stop is looked for while work goes on in other threads
+LEAVE_SECONDS = 0.3  # how long work in flight may finish after a stop; then it is left behind
 
 
 def _nothing(fraction: float, text: str) -> None:
@@ -66,6 +69,8 @@ class Context:
         Folder that `Export` writes to.
     private : bool
         Leave site coordinates and serial numbers out of everything that is written.
+    is_ending : bool
+        Whether work has begun to end because of a stop; what comes now is tidying up.
     """
 
     progress_to: Progress = _nothing
@@ -76,6 +81,7 @@ class Context:
     use_cache: bool = True
     output: Path | None = None
     private: bool = True
+    is_ending: bool = field(default=False, init=False, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _span: tuple[float, float] = field(default=(0.0, 1.0), repr=False)
 
@@ -83,9 +89,15 @@ class Context:
         """Ask the running step to stop at its next check."""
         self._stop.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._stop.is_set()
+
     def check_stop(self) -> None:
         """Raise `Stopped` if somebody asked for it."""
         if self._stop.is_set():
+            self.is_ending = True
             raise Stopped("Stopped on request. Nothing half-written was left behind.")
 
     def progress(self, fraction: float, text: str = "") -> None:
@@ -108,7 +120,8 @@ class Context:
     def map(self, work: Callable[[T], R], items: Iterable[T], text: str = "") -> list[R]:
         """Apply `work` to every item on `workers` threads, in order, with progress and stop.
 
-        At most two items a worker are in flight, so that memory stays bounded.
+        At most two items a worker are in flight, so that memory stays bounded. A stop is noticed within
+        `LOOK_SECONDS`, however long one item takes; what is in flight then is left to itself.
         """
         items = list(items)
         results: list[R] = []
@@ -118,11 +131,21 @@ class Context:
             for item in items:
                 waiting.append(pool.submit(work, item))
                 if len(waiting) >= 2 * max(1, self.workers):
-                    results.append(waiting.pop(0).result())
+                    results.append(self._outcome(waiting[0]))
+                    del waiting[0]
                     self.progress(len(results) / len(items), text)
-            for future in waiting:
-                results.append(future.result())
+            while waiting:
+                results.append(self._outcome(waiting[0]))
+                del waiting[0]
                 self.progress(len(results) / len(items), text)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=not self.is_stopped, cancel_futures=True)
+            if self.is_stopped:
+                wait([future for future in waiting if not future.cancelled()], LEAVE_SECONDS)
         return results
+
+    def _outcome(self, future: Future[R]) -> R:
+        """Wait for the result of work on another thread, and for a stop."""
+        while not wait([future], LOOK_SECONDS).done:
+            self.check_stop()
+        return future.result()

@@ -2,89 +2,160 @@
 
 Layout of a stored cube: a folder named by its key with ``samples.f32`` (N, C, H, W, native float32) and
 ``cube.npz`` with everything else. A folder is complete once ``cube.npz`` is there; it is written last.
+The name of a folder that is not to be kept begins with a dot; it belongs to one run alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
+import weakref
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip
-from astrobench.errors import ProcessingError
+from astrobench.errors import InputError, ProcessingError
 from astrobench.frames import Frames
 
 CACHE_BYTES = 20 * 2**30  # the cache never grows beyond this ...
 CACHE_SHARE = 0.1  # ... nor beyond this share of what the disk has free
+MOST_FILLED = 0.95  # share of the free scratch that one run may take
+LEFT_OVER_SECONDS = 86400  # a folder of a run that is gone is removed after this time
 SAMPLES, FACTS = "samples.f32", "cube.npz"
 
 
 class StoredSource:
-    """Float32 samples (N, C, H, W) in one file, read without mapping so that memory stays bounded."""
+    """Float32 samples (N, C, H, W) in one file, read without mapping so that memory stays bounded.
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+    The file is held open: another run that makes room in the cache does not pull it away. A folder that is
+    not kept goes with the last who holds the source, at the latest when Python ends.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int], *, is_kept: bool = True) -> None:
         self.path = path
         self.shape = shape
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  closed by _leave
+        weakref.finalize(self, _leave, self._file, None if is_kept else path.parent)
 
     def strip(self, frames: NDArray[np.intp], channel: int, y0: int, y1: int) -> Strip:
-        """Read rows y0..y1 of one channel of the named frames."""
+        """Read rows y0..y1 of one channel of the named frames; safe from several threads."""
         _, channels, height, width = self.shape
         samples = np.empty((len(frames), y1 - y0, width), np.float32)
-        with open(self.path, "rb", buffering=0) as file:
-            for row, frame in zip(samples, frames, strict=True):
-                file.seek(4 * (((int(frame) * channels + channel) * height + y0) * width))
-                if file.readinto(memoryview(row).cast("B")) != row.nbytes:
-                    raise ProcessingError(f"The scratch file {self.path.name} is shorter than it should be.")
+        for row, frame in zip(samples, frames, strict=True):
+            offset = 4 * (((int(frame) * channels + channel) * height + y0) * width)
+            if self._read(row.data.cast("B"), offset) != row.nbytes:
+                raise ProcessingError(
+                    f"The scratch file {self.path.name} in {self.path.parent} is shorter than it should be. "
+                    "Run again: the frames are registered anew."
+                )
         return Strip(samples)
+
+    def _read(self, view: memoryview, offset: int) -> int:
+        """Fill a buffer from a place in the file; return how many bytes there were."""
+        done = 0
+        if hasattr(os, "preadv"):
+            while done < len(view):
+                got = os.preadv(self._file.fileno(), [view[done:]], offset + done)
+                if not got:
+                    break
+                done += got
+            return done
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(offset)
+            while done < len(view):
+                got = file.readinto(view[done:]) or 0
+                if not got:
+                    break
+                done += got
+        return done
 
 
 class CubeWriter:
-    """Write registered frames to a new cube folder; give it its final name when all are there."""
+    """Write registered frames to a new cube folder; give it its final name when all are there.
+
+    With the cache switched off, or where the cube alone is larger than the cache may grow, the folder keeps
+    its passing name and goes together with the `Cube` that `load` makes of it.
+
+    Raises
+    ------
+    InputError
+        If the scratch folder cannot be written to.
+    ProcessingError
+        If it has not enough room.
+    """
 
     def __init__(self, context: Context, shape: tuple[int, int, int, int], key: str) -> None:
         self.shape = shape
         self.final = cube_folder(context) / key
         self.folder = cube_folder(context) / f".{key}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         need = 4 * int(np.prod(shape, dtype=np.int64))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise _no_scratch(context.scratch, error) from None
         free = shutil.disk_usage(self.folder).free
-        if need > 0.95 * free:
+        if need > MOST_FILLED * free:
             self.discard()
             raise ProcessingError(
                 f"The registered frames need {need / 1e9:.1f} GB of scratch; {free / 1e9:.1f} GB are free. "
                 "Give --scratch a folder on a larger disk, or register fewer frames."
             )
-        with open(self.folder / SAMPLES, "wb") as file:
-            file.truncate(need)
+        self.is_kept = context.use_cache
+        if self.is_kept and need > cache_limit(context):
+            self.is_kept = False
+            context.report.fact(
+                "not cached",
+                "The registered frames take {size:.1f} GB, more than the cache may hold ({limit:.1f} GB): "
+                "they are removed after the run.",
+                size=need / 1e9, limit=cache_limit(context) / 1e9,
+            )  # fmt: skip
+        try:
+            with open(self.folder / SAMPLES, "wb") as file:
+                file.truncate(need)
+        except OSError as error:
+            self.discard()
+            raise _no_scratch(context.scratch, error) from None
 
     def put(self, frame: int, planes: NDArray[np.float32], y0: int = 0) -> None:
         """Write rows y0.. of all channels of one frame; safe from several threads."""
         _, channels, height, width = self.shape
-        with open(self.folder / SAMPLES, "r+b", buffering=0) as file:
-            for channel in range(channels):
-                file.seek(4 * (((frame * channels + channel) * height + y0) * width))
-                view = memoryview(np.ascontiguousarray(planes[channel], dtype=np.float32)).cast("B")
-                while view:
-                    view = view[file.write(view) :]
+        try:
+            with open(self.folder / SAMPLES, "r+b", buffering=0) as file:
+                for channel in range(channels):
+                    file.seek(4 * (((frame * channels + channel) * height + y0) * width))
+                    view = np.ascontiguousarray(planes[channel], dtype=np.float32).data.cast("B")
+                    while view:
+                        view = view[file.write(view) :]
+        except OSError as error:
+            raise _no_scratch(self.final.parent.parent, error) from None
 
     def finish(self, facts: dict[str, Any]) -> Path:
         """Store the facts, move the folder to its place and return it."""
-        with open(self.folder / (FACTS + ".part"), "wb") as file:
-            np.savez(file, **facts)
-        os.replace(self.folder / (FACTS + ".part"), self.folder / FACTS)
-        if self.final.exists():
-            shutil.rmtree(self.final, ignore_errors=True)
-        os.replace(self.folder, self.final)
-        return self.final
+        try:
+            with open(self.folder / (FACTS + ".part"), "wb") as file:
+                np.savez(file, **facts)
+            os.replace(self.folder / (FACTS + ".part"), self.folder / FACTS)
+        except OSError as error:
+            raise _no_scratch(self.final.parent.parent, error) from None
+        if not self.is_kept:
+            return self.folder
+        # Whatever bears the name already is damaged, or was made by another run at the same time.
+        with contextlib.suppress(OSError):
+            os.replace(self.final, self.folder.with_name(self.folder.name + ".old"))
+        with contextlib.suppress(OSError):
+            os.replace(self.folder, self.final)
+        shutil.rmtree(self.folder.with_name(self.folder.name + ".old"), ignore_errors=True)
+        return self.final if not self.folder.exists() else self.folder
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -96,6 +167,11 @@ def cube_folder(context: Context) -> Path:
     return context.scratch / "cubes"
 
 
+def cache_limit(context: Context) -> float:
+    """Return how many bytes the cache may take."""
+    return min(CACHE_BYTES, CACHE_SHARE * shutil.disk_usage(cube_folder(context)).free)
+
+
 def key_of(*parts: Any) -> str:
     """Return a key that changes when any part does."""
     text = json.dumps(parts, sort_keys=True, default=str)
@@ -103,22 +179,45 @@ def key_of(*parts: Any) -> str:
 
 
 def find(context: Context, key: str) -> Path | None:
-    """Return the folder of a complete stored cube, and mark it as used now."""
+    """Return the folder of a complete stored cube, marked as used now; None where it is absent or damaged."""
     folder = cube_folder(context) / key
-    if not (folder / FACTS).is_file():
+    if not (folder / FACTS).exists():
         return None
-    os.utime(folder)
+    facts = _read_facts(folder)
+    if facts is None:
+        context.report.fact(
+            "cache damaged", "The stored samples in {folder} are damaged; the frames are registered again.",
+            folder=folder.name,
+        )  # fmt: skip
+        return None
+    with contextlib.suppress(OSError):  # a cache that can only be read still serves
+        os.utime(folder)
     return folder
 
 
 def load(folder: Path, frames: Frames) -> Cube:
-    """Open a stored cube over its frames."""
-    with np.load(folder / FACTS, allow_pickle=False) as stored:
-        facts = {name: stored[name] for name in stored.files}
-    shape = tuple(int(n) for n in facts["shape"])
-    assert len(shape) == 4
+    """Open a stored cube over its frames.
+
+    A folder that is not kept in the cache is removed when nobody holds the cube any more.
+
+    Raises
+    ------
+    ProcessingError
+        If the folder is damaged, or was taken away meanwhile.
+    """
+    facts = _read_facts(folder)
+    try:
+        if facts is None:
+            raise OSError
+        shape = _shape(facts)
+        is_kept = not folder.name.startswith(".")
+        source = StoredSource(folder / SAMPLES, shape, is_kept=is_kept)
+    except OSError:
+        raise ProcessingError(
+            f"The stored samples in {folder} are damaged or gone. Run again: the frames are registered anew."
+        ) from None
     return Cube(
-        source=StoredSource(folder / SAMPLES, shape),
+        source=source,
         shape=shape,
         names=tuple(str(name) for name in facts["names"]),
         frames=frames,
@@ -128,7 +227,7 @@ def load(folder: Path, frames: Frames) -> Cube:
         exposure=facts["exposure"],
         reference=int(facts["reference"]),
         method=str(facts["method"]),
-        key=folder.name,
+        key=folder.name if is_kept else "",
         scratch=folder,
     )
 
@@ -138,13 +237,16 @@ def prune(context: Context, keep: str) -> int:
     root = cube_folder(context)
     if not root.is_dir():
         return 0
-    limit = min(CACHE_BYTES, CACHE_SHARE * shutil.disk_usage(root).free)
+    limit = cache_limit(context)
     stored = []
     for folder in root.iterdir():
-        if folder.name.startswith("."):
-            _remove_left_over(folder)
-        elif (folder / SAMPLES).is_file():
-            stored.append((folder.stat().st_mtime, (folder / SAMPLES).stat().st_size, folder))
+        try:
+            if folder.name.startswith("."):
+                _remove_left_over(folder)
+            elif folder.is_dir():
+                stored.append((folder.stat().st_mtime, (folder / SAMPLES).stat().st_size, folder))
+        except OSError:  # another run has just removed it
+            continue
     total = sum(size for _, size, _ in stored)
     freed = 0
     for _, size, folder in sorted(stored, key=lambda each: each[0]):
@@ -156,7 +258,44 @@ def prune(context: Context, keep: str) -> int:
     return freed
 
 
-def _remove_left_over(folder: Path) -> None:
-    """Remove what a run left that was killed more than a day ago."""
-    if time.time() - folder.stat().st_mtime > 86400:
+def _leave(file: IO[bytes], folder: Path | None) -> None:
+    file.close()
+    if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shape(facts: dict[str, NDArray[Any]]) -> tuple[int, int, int, int]:
+    count, channels, height, width = (int(n) for n in facts["shape"])
+    return count, channels, height, width
+
+
+def _read_facts(folder: Path) -> dict[str, NDArray[Any]] | None:
+    """Return what is stored beside the samples, or None if that or the samples are damaged."""
+    try:
+        with np.load(folder / FACTS, allow_pickle=False) as stored:
+            facts = {name: stored[name] for name in stored.files}
+        count, channels, height, width = shape = _shape(facts)
+        expected = {"transforms": (count, 3, 3), "noise": (count, channels), "names": (count,)}
+        expected |= {"saturation": (count,), "exposure": (count,), "reference": (), "method": ()}
+        fits = all(facts[name].shape == size for name, size in expected.items())
+        is_whole = (folder / SAMPLES).stat().st_size == 4 * int(np.prod(shape, dtype=np.int64))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return facts if fits and is_whole and height > 0 and width > 0 else None
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove what a run left that was killed; its process is gone and nothing was added for a day."""
+    import psutil
+
+    owner = folder.name.split(".")[2:3]
+    is_alive = bool(owner) and owner[0].isdigit() and psutil.pid_exists(int(owner[0]))
+    if not is_alive and time.time() - folder.stat().st_mtime > LEFT_OVER_SECONDS:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_scratch(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"The scratch folder {folder} cannot be written to: {(error.strerror or str(error)).lower()}. "
+        "Name another with --scratch, or make room."
+    )
