@@ -96,8 +96,8 @@ def read_tiff(path: str | Path) -> Image:
             page = file.pages.first
             if page.nbytes > MOST_PACKED * path.stat().st_size:
                 raise InputError(
-                    f"{path.name} claims {page.imagewidth} x {page.imagelength} pixels, which its size cannot hold. "
-                    "It is damaged; save it again."
+                    f"{path.name} claims {page.imagewidth} x {page.imagelength} pixels, which its size "
+                    "cannot hold. It is damaged; save it again."
                 )
             stored = page.asarray()
             axes, description = page.axes, page.description

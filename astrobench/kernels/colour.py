@@ -10,8 +10,11 @@ from astrobench.kernels.sky_samples import MEDIAN_ERROR, sample_sky
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SKY_CELLS = 24  # along the shorter side
 SKY_PIXELS = 600  # a cell; the median of hundreds of cells needs no more
+SKY_PASSES = 6
 OBJECT_FREE = 2.0  # sigma above the common sky from which a cell counts as object
 APERTURE, RING_INNER, RING_OUTER = 1.2, 2.5, 4.0  # in FWHM
+LEAST_BRIGHT = 100  # pixels above the sky, from which colours say something
+BY_CHANCE = 0.004  # three times the share of pure noise above 3 sigma
 LEAST_SNR = 10.0  # a colour good to 0.15 mag
 
 
@@ -31,20 +34,19 @@ def sky_levels(data: NDArray[np.float32], per_row: int = SKY_CELLS) -> NDArray[n
         Median over the sky cells; NaN for a channel without data.
     """
     values = np.stack([sample_sky(plane, per_row, SKY_PIXELS).value for plane in data])
-    if not np.isfinite(values).any():
-        return np.full(len(data), np.nan)
     light = values.mean(axis=0)
-    sky = np.isfinite(light)
-    for _ in range(6):
+    known = np.isfinite(light)
+    if not known.any():  # too small for cells, or channels that share no pixel
+        seen = [plane[np.isfinite(plane)] for plane in data]
+        return np.array([np.median(each) if each.size else np.nan for each in seen], np.float64)
+    sky = known
+    for _ in range(SKY_PASSES):
         middle = np.median(light[sky])
-        below = light[sky & (light <= middle)]
-        spread = MAD_TO_SIGMA * np.median(middle - below) if below.size else 0.0
-        kept = np.isfinite(light) & (light <= middle + OBJECT_FREE * spread)
-        if kept.sum() < 4 or (kept == sky).all():
+        spread = MAD_TO_SIGMA * np.median(middle - light[sky & (light <= middle)])
+        kept = known & (light <= middle + OBJECT_FREE * spread)
+        if (kept == sky).all():
             break
         sky = kept
-    if not sky.any():
-        return np.nanmedian(values, axis=(1, 2))
     return np.asarray(np.median(values[:, sky], axis=1))
 
 
@@ -140,7 +142,7 @@ def grey_gains(data: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArra
     below = -seen[seen < 0]
     sigma = MAD_TO_SIGMA * float(np.median(below)) if below.size else 0.0
     bright = light > 3 * sigma
-    if bright.sum() < 100:
+    if bright.sum() < LEAST_BRIGHT + BY_CHANCE * seen.size:
         return np.full(len(data), np.nan)
     bright &= light <= np.quantile(light[bright], 0.99)
     sums = above[:, bright].sum(axis=1, dtype=np.float64)

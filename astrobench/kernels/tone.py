@@ -96,7 +96,7 @@ def stretch_midtones(
         return np.where(np.isfinite(plane), np.float32(target), np.float32(np.nan))
     scaled = np.clip((plane - np.float32(black)) * np.float32(1 / span), 0, 1)
     share = min(max((level - black) / span, 1e-7), 1 - 1e-7)
-    return midtones(scaled, midtones_balance(share, target))
+    return np.minimum(midtones(scaled, midtones_balance(share, target)), 1)
 
 
 def black_point(levels: Levels, shadows: float) -> float:

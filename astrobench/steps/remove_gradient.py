@@ -131,8 +131,8 @@ class RemoveGradient(Step):
         if errors[degree - 1] > STIFF and seen > VISIBLE:
             fact(
                 "gradient.stiff",
-                "The surface misses unseen samples by {times:.1f} times their error, {seen:.2f} times the noise of a "
-                "pixel: a sharper gradient, or faint nebulosity, is left in the picture.",
+                "The surface misses unseen samples by {times:.1f} times their error, {seen:.2f} times the "
+                "noise of a pixel: a sharper gradient, or faint nebulosity, is left in the picture.",
                 level="warning",
                 times=errors[degree - 1],
                 seen=seen,
@@ -234,8 +234,8 @@ class RemoveGradient(Step):
 def _median_level(surface: Surface, plane: NDArray[np.float32]) -> float:
     """Return the median of the surface over the pixels that hold data."""
     height, width = plane.shape
-    y, x = np.arange(0, height, 4), np.arange(0, width, 4)
-    there = np.isfinite(plane[::4, ::4])
+    y, x = np.arange(min(1, height - 1), height, 3), np.arange(min(1, width - 1), width, 3)
+    there = np.isfinite(plane[np.ix_(y, x)])
     model = surface.at(y.astype(np.float64), x.astype(np.float64))
     return float(np.median(model[there] if there.any() else model))
 

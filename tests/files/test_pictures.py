@@ -49,8 +49,12 @@ def seen(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("suffix", "step"), [(".tif", 1e-5), (".png", 0.0021), (".jpg", 0.15), (".fits", 1e-7)])
-def test_no_format_mirrors_or_turns_the_picture(tmp_path: Path, channels: int, suffix: str, step: float) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "step"), [(".tif", 1e-5), (".png", 0.0021), (".jpg", 0.15), (".fits", 1e-7)]
+)
+def test_no_format_mirrors_or_turns_the_picture(
+    tmp_path: Path, channels: int, suffix: str, step: float
+) -> None:
     data = arrow(channels)
     path = tmp_path / f"picture{suffix}"
     save_image(finished(data), path)

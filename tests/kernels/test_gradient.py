@@ -184,7 +184,7 @@ def test_a_constant_picture_has_no_gradient() -> None:
 @pytest.mark.skipif(not (BENCH / "peer_gradient.py").exists(), reason="the shared judge is not here")
 @pytest.mark.parametrize(
     ("scene", "most_left", "most_lost"),
-    # Siril's better one of degree 1 and 2 leaves 1.4, 1.7, 46 and 19 % and takes 0, 8, 8 and 6 % of the nebula.
+    # Siril (the better of degree 1 and 2) leaves 1.4, 1.7, 46, 19 % and takes 0, 8, 8, 6 % of the nebula.
     [("linear", 0.5, 1), ("quad", 0.5, 2), ("glow", 4, 12), ("mixed", 2, 6)],
 )
 def test_planted_gradients_go_and_the_nebula_stays(
