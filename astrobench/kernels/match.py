@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -10,27 +9,21 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import gammainc, gammaln
 
+from astrobench.kernels.match_triangles import hypotheses, matrices, triangles
 from astrobench.kernels.transform import Model, apply, fit_transform, why_impossible
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-C128 = NDArray[np.complex128]
 
 # Numbers of brightest stars whose near neighbours form triangles (a false star disturbs only some levels),
 # and how many neighbours: the quick set first, the thorough one when that finds nothing.
 EFFORTS = (((20, 40, 80), 7), ((30, 60, 120), 10))
-GRID = 4  # cells along each side over which one more level of stars is spread, so that no cluster holds all
-SPREAD_STARS = 40
-FLATTEST = 0.03  # area over longest side squared
-ALIKE_SIDES = 0.98  # near-isosceles triangles swap their corners
-KEY_RADIUS = 0.03  # in the two side ratios
-VOTE_RADIUS = 24.0  # [px], how far two hypotheses may differ in the frame's corners
-HYPOTHESES = 20  # clusters that are verified on the full lists
-TRIANGLE_RESIDUAL = 3.0  # [px] rms of a hypothesis on its own triangle
 TOLERANCES = (12.0, 6.0, 3.0)  # [px], narrowing the pairing
 FINE_TOLERANCES = (3.0, 1.5, 0.75)  # [px], at which chance coincidences are counted
-ENOUGH_EVIDENCE = 9.0  # 500 unrelated pairs of lists reach at most 7.4
+ENOUGH_EVIDENCE = 10.0  # of 2000 unrelated pairs of lists the best reached 8.9
+ENOUGH_WITH_GUESS = 7.0  # a guess leaves less room for chance: 1000 unrelated pairs reached 4.2
 CERTAIN_EVIDENCE = 20.0  # no need to look at further hypotheses
+FLUX_FLOOR = 0.01  # relative error of a bright star's flux from flat field and colour
 GUESS_REACH = 100.0  # [px], how far a guess may be shifted
 
 
@@ -109,39 +102,50 @@ def match(
     src, dst = np.asarray(src_xy, np.float64), np.asarray(dst_xy, np.float64)
     counts = len(src), len(dst)
     if min(counts) < 3:
-        return NoMatch(f"{counts[0]} stars here, {counts[1]} in the reference; at least 3 are needed", *counts, 0, 0.0)
-    pairing = _Pairing(src, dst, src_shape, dst_shape, scale, allow_flip)
+        return NoMatch(
+            f"{counts[0]} stars here, {counts[1]} in the reference; at least 3 are needed", *counts, 0, 0.0
+        )
+    pairing = _Pairing(src, dst, dst_shape, scale, shift_only=model == "shift")
     order = np.argsort(-np.asarray(src_flux), kind="stable"), np.argsort(-np.asarray(dst_flux), kind="stable")
     best: _Found | None = None
+    enough = ENOUGH_EVIDENCE
     if guess is not None or model == "shift":
         start = np.eye(3) if guess is None else np.asarray(guess, np.float64)
         reach = GUESS_REACH if guess is not None else float(max(*src_shape, *dst_shape))
         best = pairing.best(_shifted(start, src[order[0]], dst[order[1]], reach))
+        if guess is not None and best is not None and best.evidence >= ENOUGH_WITH_GUESS:
+            enough = ENOUGH_WITH_GUESS
     for effort in EFFORTS if model != "shift" else ():
-        if best is not None and best.evidence >= ENOUGH_EVIDENCE:
+        if best is not None and best.evidence >= enough:
             break
-        here, there = _triangles(src, order[0], src_shape, *effort), _triangles(dst, order[1], dst_shape, *effort)
-        other = pairing.best(_hypotheses(here, there, src_shape, scale, allow_flip))
+        here, there = (
+            triangles(src, order[0], src_shape, *effort),
+            triangles(dst, order[1], dst_shape, *effort),
+        )
+        other = pairing.best(hypotheses(here, there, src_shape, scale, allow_flip))
         best = other if best is None or (other is not None and other.evidence > best.evidence) else best
-    if best is None or best.evidence < ENOUGH_EVIDENCE:
+    if best is None or best.evidence < enough:
         pairs, evidence = (0, 0.0) if best is None else (len(best.src_index), best.evidence)
         return NoMatch(
             f"{counts[0]} stars here, {counts[1]} in the reference; best agreement {pairs} pairs, "
-            f"evidence {evidence:.1f} of {ENOUGH_EVIDENCE:g} needed",
+            f"evidence {evidence:.1f} of {enough:g} needed",
             *counts, pairs, evidence,
         )  # fmt: skip
     return _finish(best, src, dst, np.asarray(src_flux), np.asarray(dst_flux), src_shape, model, scale)
 
 
 def _finish(
-    found: _Found, src: F64, dst: F64, src_flux: F64, dst_flux: F64, shape: tuple[int, int], model: Model, scale: tuple[float, float]
-) -> Match | NoMatch:
+    found: _Found, src: F64, dst: F64, src_flux: F64, dst_flux: F64, shape: tuple[int, int],
+    model: Model, scale: tuple[float, float],
+) -> Match | NoMatch:  # fmt: skip
     """Fit the wanted model to the pairs, weighted by what their brightness says of their precision."""
     i, j = found.src_index, found.dst_index
     weight = _precision(found.matrix, src[i], dst[j], src_flux[i], dst_flux[j])
     matrix, rms, inliers = fit_transform(src[i], dst[j], model, weight)
     if reason := why_impossible(matrix, shape, scale):
-        return NoMatch(f"{len(i)} pairs of stars agree, but {reason}", len(src), len(dst), len(i), found.evidence)
+        return NoMatch(
+            f"{len(i)} pairs of stars agree, but {reason}", len(src), len(dst), len(i), found.evidence
+        )
     mirrored = bool(np.linalg.det(matrix[:2, :2]) < 0)
     return Match(matrix, i[inliers], j[inliers], rms, found.evidence, mirrored)
 
@@ -165,14 +169,20 @@ class _Pairing:
     """Counts how many stars of the full lists a map brings together, and how unlikely that is."""
 
     def __init__(
-        self, src: F64, dst: F64, src_shape: tuple[int, int], dst_shape: tuple[int, int], scale: tuple[float, float], flip: bool
+        self, src: F64, dst: F64, dst_shape: tuple[int, int], scale: tuple[float, float], shift_only: bool
     ) -> None:
-        self.src, self.dst, self.dst_shape, self.scale, self.flip = src, dst, dst_shape, scale, flip
+        self.src, self.dst, self.dst_shape, self.scale, self.shift_only = (
+            src,
+            dst,
+            dst_shape,
+            scale,
+            shift_only,
+        )
         self.tree = cKDTree(dst)
         self.density = len(dst) / (dst_shape[0] * dst_shape[1])
 
     def best(self, candidates: F64) -> _Found | None:
-        """The candidate (k, 3, 3) with the strongest evidence; stops at the first certain one."""
+        """Return the candidate of (k, 3, 3) with the strongest evidence; stops at the first certain one."""
         best: _Found | None = None
         for matrix in candidates:
             found = self.verify(matrix)
@@ -189,21 +199,29 @@ class _Pairing:
             i, j = self.partners(matrix, tolerance)[:2]
             if len(i) < 3:
                 return None
-            matrix, size = _similarity(self.src[i], self.dst[j], mirrored)
+            if self.shift_only:
+                matrix, size = fit_transform(self.src[i], self.dst[j], "shift")[0], 1.0
+            else:
+                matrix, size = _similarity(self.src[i], self.dst[j], mirrored)
             if not self.scale[0] <= size <= self.scale[1]:
                 return None
         i, j, distance, inside = self.partners(matrix, TOLERANCES[-1])
         # The best of three tolerances is three chances to be lucky.
         evidence = max(
-            surprise(int(np.sum(distance <= t)), inside * self.density * np.pi * t * t) for t in FINE_TOLERANCES
+            surprise(int(np.sum(distance <= t)), inside * self.density * np.pi * t * t)
+            for t in FINE_TOLERANCES
         ) - np.log10(len(FINE_TOLERANCES))
         return _Found(matrix, i, j, max(0.0, float(evidence)))
 
     def partners(self, matrix: F64, tolerance: float) -> tuple[I64, I64, F64, int]:
-        """One-to-one nearest neighbours within a tolerance, their distances, and the stars that could have one."""
+        """Pair nearest neighbours one to one; their distances, and how many stars could have a partner."""
         mapped = apply(matrix, self.src)
         height, width = self.dst_shape
-        inside = (mapped > -tolerance).all(axis=1) & (mapped[:, 0] < width + tolerance) & (mapped[:, 1] < height + tolerance)
+        inside = (
+            (mapped > -tolerance).all(axis=1)
+            & (mapped[:, 0] < width + tolerance)
+            & (mapped[:, 1] < height + tolerance)
+        )
         index = np.flatnonzero(inside)
         distance, partner = self.tree.query(mapped[index], distance_upper_bound=tolerance)
         near = np.isfinite(distance)
@@ -220,14 +238,7 @@ def _similarity(src: F64, dst: F64, mirrored: bool) -> tuple[F64, float]:
     p0, q0 = p.mean(), q.mean()
     power = float(np.sum(np.abs(p - p0) ** 2))
     a = np.vdot(p - p0, q - q0) / power if power > 0 else 1.0 + 0j
-    return _matrices(np.array([a]), np.array([q0 - a * p0]), mirrored)[0], abs(a)
-
-
-def _matrices(a: C128, b: C128, mirrored: bool) -> F64:
-    """Matrices (k, 3, 3) of z -> a z + b, or of z -> a conj(z) + b."""
-    s, zero, one = (-1.0 if mirrored else 1.0), np.zeros(len(a)), np.ones(len(a))
-    rows = [a.real, -s * a.imag, b.real, a.imag, s * a.real, b.imag, zero, zero, one]
-    return np.stack(rows, axis=1).reshape(-1, 3, 3)
+    return matrices(np.array([a]), np.array([q0 - a * p0]), mirrored)[0], abs(a)
 
 
 def surprise(pairs: int, expected: float) -> float:
@@ -237,13 +248,13 @@ def surprise(pairs: int, expected: float) -> float:
         return 0.0
     probability = float(gammainc(count, expected))
     if probability > 1e-250:
-        return -np.log10(probability)
+        return -float(np.log10(probability))
     # The sum is its first term where the probability underflows.
     return float(-(count * np.log(max(expected, 1e-300)) - expected - gammaln(count + 1)) / np.log(10))
 
 
 def _shifted(start: F64, src: F64, dst: F64, reach: float) -> F64:
-    """The most voted shifts (k, 3, 3) of the brightest stars on top of a first guess."""
+    """Return the most voted shifts (k, 3, 3) of the brightest stars on top of a first guess."""
     mapped = apply(start, src[:150])
     difference = (dst[None, :150] - mapped[:, None]).reshape(-1, 2)
     difference = difference[np.abs(difference).max(axis=1) <= reach]
@@ -266,100 +277,54 @@ def _shifted(start: F64, src: F64, dst: F64, reach: float) -> F64:
     return result
 
 
-class _Triangles(NamedTuple):
-    corners: C128  # (n, 3), ordered by the side opposite: shortest, middle, longest
-    keys: F64  # (n, 4): two side ratios, orientation (far apart when it differs), log of the longest side
+class FluxRatio(NamedTuple):
+    """Light of a frame's stars relative to the reference's: ratio, its standard error, stars used."""
+
+    ratio: float
+    error: float
+    used: int
 
 
-def _hypotheses(
-    here: _Triangles, there: _Triangles, shape: tuple[int, int], scale: tuple[float, float], flip: bool
-) -> F64:
-    """Similarities (k, 3, 3) proposed by triangles, most voted first."""
-    straight = _vote(here, there, shape, scale, False)
-    if not flip:
-        return straight
-    turned = _vote(here, there, shape, scale, True)
-    return np.concatenate([m[k : k + 1] for k in range(HYPOTHESES) for m in (straight, turned)])
+def flux_ratio(
+    flux: F64, reference_flux: F64, snr: F64 | None = None, reference_snr: F64 | None = None
+) -> FluxRatio:
+    """Robust mean of flux / reference_flux over matched stars: the relative transparency.
 
+    Parameters
+    ----------
+    flux, reference_flux : (n,) float64
+        Of the same stars; leave saturated ones out.
+    snr, reference_snr : (n,) float64, optional
+        Signal to noise of each flux; without them all stars count alike.
 
-def _spread(xy: F64, order: I64, shape: tuple[int, int]) -> I64:
-    """The order again, but the brightest of every cell of a grid first, then the second of every cell."""
-    row = np.clip(xy[order, 1] * GRID // shape[0], 0, GRID - 1)
-    cell = row * GRID + np.clip(xy[order, 0] * GRID // shape[1], 0, GRID - 1)
-    by_cell = np.argsort(cell, kind="stable")
-    start = np.searchsorted(cell[by_cell], cell[by_cell])
-    rank = np.empty(len(order), np.int64)
-    rank[by_cell] = np.arange(len(order)) - start
-    return order[np.argsort(rank, kind="stable")]
+    Returns
+    -------
+    FluxRatio
+        NaN ratio and infinite error when no star has light in both.
 
-
-def _triangles(xy: F64, order: I64, shape: tuple[int, int], depths: tuple[int, ...], neighbours: int) -> _Triangles:
-    """Triangles of each star with two of its nearest neighbours, at several depths of brightness."""
-    levels = [order[:depth] for depth in depths[: 1 + int(np.searchsorted(depths, len(xy)))]]
-    if len(xy) > SPREAD_STARS:
-        levels.append(_spread(xy, order, shape)[:SPREAD_STARS])
-    rows = []
-    for chosen in levels:
-        count = min(neighbours, len(chosen) - 1)
-        near = cKDTree(xy[chosen]).query(xy[chosen], count + 1)[1][:, 1:]
-        first, second = np.array(list(combinations(range(count), 2))).T
-        star = np.repeat(np.arange(len(chosen)), len(first))
-        rows.append(chosen[np.stack([star, near[:, first].ravel(), near[:, second].ravel()], axis=1)])
-    trio = np.sort(np.concatenate(rows), axis=1)
-    code = (trio[:, 0] * len(xy) + trio[:, 1]) * len(xy) + trio[:, 2]
-    trio = trio[np.unique(code, return_index=True)[1]]
-    corners = (xy[:, 0] + 1j * xy[:, 1])[trio]
-    sides = np.abs(np.stack([corners[:, 1] - corners[:, 2], corners[:, 2] - corners[:, 0], corners[:, 0] - corners[:, 1]], axis=1))
-    rank = np.argsort(sides, axis=1)
-    sides, corners = np.take_along_axis(sides, rank, 1), np.take_along_axis(corners, rank, 1)
-    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    cross = a.real * b.imag - a.imag * b.real
-    longest = np.maximum(sides[:, 2], 1e-9)
-    r1, r2 = sides[:, 0] / np.maximum(sides[:, 1], 1e-9), sides[:, 1] / longest
-    good = (np.abs(cross) / 2 > FLATTEST * longest**2) & (r1 < ALIKE_SIDES) & (r2 < ALIKE_SIDES)
-    keys = np.stack([r1, r2, np.sign(cross), np.log(longest)], axis=1)
-    return _Triangles(corners[good], keys[good])
-
-
-def _vote(here: _Triangles, there: _Triangles, shape: tuple[int, int], scale: tuple[float, float], mirrored: bool) -> F64:
-    """Maps of alike triangles, gathered where they put two corners of the frame."""
-    if not len(here.keys) or not len(there.keys):
-        return np.empty((0, 3, 3))
-    low, high = np.log(scale[0]), np.log(scale[1])
-    # The log of the size is scaled so that the allowed range fits the radius of the search.
-    weights = np.array([1.0, 1.0, 10 * KEY_RADIUS, KEY_RADIUS / max((high - low) / 2 + 0.01, 1e-3)])
-    shift = np.array([0, 0, 0, (low + high) / 2])
-    flip = np.array([1, 1, -1 if mirrored else 1, 1])
-    near = cKDTree((here.keys * flip + shift) * weights).sparse_distance_matrix(
-        cKDTree(there.keys * weights), 1.3 * KEY_RADIUS, output_type="ndarray"
-    )
-    i, j = near["i"], near["j"]
-    p, q = here.corners[i], there.corners[j]
-    p = np.conj(p) if mirrored else p
-    p0, q0 = p.mean(axis=1, keepdims=True), q.mean(axis=1, keepdims=True)
-    a = np.sum((q - q0) * np.conj(p - p0), axis=1) / np.sum(np.abs(p - p0) ** 2, axis=1)
-    misfit = np.sqrt(np.mean(np.abs(q - q0 - a[:, None] * (p - p0)) ** 2, axis=1))
-    b = q0[:, 0] - a * p0[:, 0]
-    good = (misfit < TRIANGLE_RESIDUAL) & (np.abs(a) >= scale[0]) & (np.abs(a) <= scale[1])
-    a, b = a[good], b[good]
-    if not len(a):
-        return np.empty((0, 3, 3))
-    height, width = shape
-    ends = np.array([0, complex(width - 1, height - 1)])
-    ends = np.conj(ends) if mirrored else ends
-    mapped = a[:, None] * ends + b[:, None]
-    space = np.stack([mapped[:, 0].real, mapped[:, 0].imag, mapped[:, 1].real, mapped[:, 1].imag], axis=1)
-    tree = cKDTree(space)
-    votes = tree.query_ball_point(space, VOTE_RADIUS, return_length=True)
-    chosen: list[int] = []
-    taken = np.zeros(len(space), bool)
-    for k in np.argsort(-votes, kind="stable"):
-        if taken[k]:
-            continue
-        members = tree.query_ball_point(space[k], VOTE_RADIUS)
-        taken[members] = True
-        chosen.append(int(k))
-        a[k], b[k] = a[members].mean(), b[members].mean()
-        if len(chosen) == HYPOTHESES:
+    Notes
+    -----
+    Tukey's biweight on the logarithms; besides the stars' noise each pair is granted 1 % for flat field and
+    colour. The error is scaled up when the scatter is larger than that explains.
+    """
+    usable = (flux > 0) & (reference_flux > 0)
+    if not usable.any():
+        return FluxRatio(float("nan"), float("inf"), 0)
+    log = np.log(flux[usable] / reference_flux[usable])
+    variance = np.full(len(log), FLUX_FLOOR**2)
+    for noise in (snr, reference_snr):
+        if noise is not None:
+            variance += 1 / np.maximum(noise[usable], 1e-3) ** 2
+    root, weight = 1 / np.sqrt(variance), 1 / variance
+    centre = float(np.median(log))
+    for _ in range(20):
+        pull = (log - centre) * root
+        spread = max(1.4826 * float(np.median(np.abs(pull))), 1e-6 * float(root.max()))
+        share = np.clip(1 - (pull / (4.685 * spread)) ** 2, 0, None) ** 2
+        previous, centre = centre, float(np.sum(share * weight * log) / np.sum(share * weight))
+        if abs(centre - previous) < 1e-9:
             break
-    return _matrices(a[chosen], b[chosen], mirrored)
+    kept = share > 0
+    excess = 1.0 if len(log) < 3 else spread if snr is None and reference_snr is None else max(1.0, spread)
+    error = excess / np.sqrt(np.sum(weight[kept]))
+    return FluxRatio(float(np.exp(centre)), float(np.exp(centre) * error), int(kept.sum()))

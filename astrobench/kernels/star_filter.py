@@ -123,12 +123,13 @@ def flatten(image: F32, levels: F32, box: int, guard: float, flat: F32) -> None:
             value = source[x] - (a[x] + share * (b[x] - a[x]))
             target[x] = value if abs(value) < np.float32(1e30) else np.float32(0)
     if guard > 0:
-        _remove_hot(flat, np.float32(guard))
+        _remove_hot(flat, guard)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _remove_hot(flat: F32, guard: float) -> None:
     height, width = flat.shape
+    limit = np.float32(guard)
     room = height * width // 16 + 16
     where = np.empty((room, 2), np.int64)
     values = np.empty(room, np.float32)
@@ -139,11 +140,11 @@ def _remove_hot(flat: F32, guard: float) -> None:
             stop = min(start + 64, width - 1)
             above = 0
             for x in range(start, stop):
-                above += row[x] > guard
+                above += row[x] > limit
             if above == 0:
                 continue
             for x in range(start, stop):
-                if row[x] > guard and count < room:
+                if row[x] > limit and count < room:
                     middle = _median9(flat, y, x)
                     if row[x] - middle > 3 * max(middle, 0.0) + guard:
                         where[count, 0] = y

@@ -114,7 +114,10 @@ def _adapt(flat: F32, sky: float, row: F64, start: float, largest: float, m: F64
         if (x - x0) ** 2 + (y - y0) ** 2 > max(2.0, size) ** 2:
             row[STATUS] = DRIFTED
             return
-        if abs(cxx + cyy - old) < TOLERANCE * old and step_x * step_x + step_y * step_y < (TOLERANCE * size) ** 2:
+        if (
+            abs(cxx + cyy - old) < TOLERANCE * old
+            and step_x * step_x + step_y * step_y < (TOLERANCE * size) ** 2
+        ):
             row[STATUS] = GOOD
             break
     if row[STATUS] == GOOD:
@@ -130,7 +133,7 @@ def _adapt(flat: F32, sky: float, row: F64, start: float, largest: float, m: F64
 def _core(image: F32, flat: F32, row: F64, radius: int, sky: float) -> None:
     """Brightest pixel near the centre, its neighbours' share, pixels on a plateau, missing data."""
     height, width = flat.shape
-    cx, cy = int(round(row[X])), int(round(row[Y]))
+    cx, cy = round(row[X]), round(row[Y])
     best_x, best_y, best = cx, cy, -np.inf
     for v in range(max(cy - radius, 0), min(cy + radius + 1, height)):
         for u in range(max(cx - radius, 0), min(cx + radius + 1, width)):
@@ -169,15 +172,15 @@ def measure(image: F32, flat: F32, places: I64, start: float, largest: float) ->
     -------
     (n, COLUMNS) float64, the columns named at the top of this module.
     """
-    table = np.zeros((places.shape[0], COLUMNS))
+    table = np.zeros((len(places), COLUMNS))
     moments = np.empty(8)
     inner = max(5.0, 5.5 * start)
     outer = inner + max(3.0, 2.0 * start)
     buffer = np.empty(int((2 * outer + 3) ** 2), np.float32)
-    for k in range(places.shape[0]):
+    for k in range(len(places)):
         row = table[k]
         row[X], row[Y] = places[k, 1], places[k, 0]
         sky = _ring_median(flat, row[X], row[Y], inner, outer, buffer)
         _adapt(flat, sky, row, start, largest, moments)
-        _core(image, flat, row, max(1, int(round(1.2 * start))), sky)
+        _core(image, flat, row, max(1, round(1.2 * start)), sky)
     return table

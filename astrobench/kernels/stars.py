@@ -34,11 +34,18 @@ PLATEAU = 5  # pixels within 1 % of the peak that no round star of this width ha
 # beta = inf, 20, 12, 8, 6, 5, 4, 3.5, 3, 2.5, 2, 1.8): mean of rho^4, true FWHM over 2.3548 sigma,
 # and true flux over the flux of the fitted Gaussian.
 GAUSSIAN_FOURTH = 1.997
-FOURTH_MOMENT = np.array([1.997, 2.0203, 2.0359, 2.0554, 2.0749, 2.0904, 2.1136, 2.1301, 2.1519, 2.1822, 2.2271, 2.2517])
-FWHM_FACTOR = np.array([1.0, 0.9841, 0.9731, 0.9593, 0.9452, 0.9339, 0.9166, 0.9042, 0.8873, 0.8634, 0.8265, 0.8055])
-FLUX_FACTOR = np.array([1.0, 1.0142, 1.0246, 1.0392, 1.0559, 1.0709, 1.0967, 1.1179, 1.1505, 1.2066, 1.3230, 1.4128])
-# With u = blur variance over seen variance and x = seen fourth moment - 1.997: the excess before the blur from
-# (x, x u, x u^2, x u^3, u^2, u^3), and with that x the added over the blur's variance from (1, u, u^2, x, x u, x u^2).
+FOURTH_MOMENT = np.array(
+    [1.997, 2.0203, 2.0359, 2.0554, 2.0749, 2.0904, 2.1136, 2.1301, 2.1519, 2.1822, 2.2271, 2.2517]
+)
+FWHM_FACTOR = np.array(
+    [1.0, 0.9841, 0.9731, 0.9593, 0.9452, 0.9339, 0.9166, 0.9042, 0.8873, 0.8634, 0.8265, 0.8055]
+)
+FLUX_FACTOR = np.array(
+    [1.0, 1.0142, 1.0246, 1.0392, 1.0559, 1.0709, 1.0967, 1.1179, 1.1505, 1.2066, 1.3230, 1.4128]
+)
+# With u = blur variance over seen variance and x = seen fourth moment - 1.997: the excess before the blur
+# from (x, x u, x u^2, x u^3, u^2, u^3), and with that x the variance it added over its own from
+# (1, u, u^2, x, x u, x u^2).
 UNBLURRED_EXCESS = np.array([1.0499, 1.6226, 6.7045, -0.3391, -0.2209, 1.9117])
 WIDENING = np.array([1.1120, -0.5183, 1.2900, 0.4198, 12.1521, -21.6665])
 
@@ -63,8 +70,8 @@ class Stars(NamedTuple):
     saturated: NDArray[np.bool_]
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Stars:
-        """Some of the stars, by index or mask."""
-        return Stars(*(field[index] for field in self))
+        """Return some of the stars, by index or mask."""
+        return _select(self, index)
 
 
 def sky_map(image: F32, box: int = 64) -> tuple[F64, float]:
@@ -171,7 +178,7 @@ def detect(
     places, snr = places[: 2 * max_stars], snr[: 2 * max_stars]
     table = star_shape.measure(image, flat, places, *_window(width))
     stars = _stars(table, snr, saturation, blur_variance, image.shape)
-    return Stars(*(field[:max_stars] for field in stars)), level, sigma
+    return _select(stars, slice(max_stars)), level, sigma
 
 
 _scratch = threading.local()
@@ -192,13 +199,19 @@ def _buffers(shape: tuple[int, ...]) -> tuple[F32, F32]:
 
 
 def _no_stars() -> Stars:
-    return Stars(*(np.empty(0) for _ in range(8)), np.empty(0, bool))
+    none = np.empty(0)
+    return Stars(none, none, none, none, none, none, none, none, np.empty(0, bool))
+
+
+def _select(stars: Stars, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Stars:
+    return Stars(*(field[which] for field in stars))  # type: ignore[arg-type]
 
 
 def _levels(mesh: F64, width: int) -> F32:
-    """The mesh enlarged along x to the full width."""
+    """Enlarge the mesh along x to the full width."""
     centres = (np.arange(mesh.shape[1]) + 0.5) * SKY_BOX - 0.5
-    return np.array([np.interp(np.arange(width), centres, row) for row in mesh], np.float32)
+    levels = np.stack([np.interp(np.arange(width), centres, row) for row in mesh])
+    return np.asarray(levels, np.float32)
 
 
 def _window(fwhm: float) -> tuple[float, float]:
@@ -251,7 +264,9 @@ def _frame_fwhm(table: F64) -> float:
     return float(np.median(sizes[chosen])) if chosen.any() else float("nan")
 
 
-def _stars(table: F64, snr: F64, saturation: float | None, blur_variance: float, shape: tuple[int, ...]) -> Stars:
+def _stars(
+    table: F64, snr: F64, saturation: float | None, blur_variance: float, shape: tuple[int, ...]
+) -> Stars:
     """Turn the measured table into stars, without hot pixels, cosmic rays, edges, doubles and odd shapes."""
     t = star_shape
     if saturation is None:
@@ -270,7 +285,12 @@ def _stars(table: F64, snr: F64, saturation: float | None, blur_variance: float,
     good &= (x > margin) & (y > margin) & (x < shape[1] - 1 - margin) & (y < shape[0] - 1 - margin)
     index = _without_doubles(np.flatnonzero(good), table, major)
     index = index[np.argsort(-table[index, t.FLUX], kind="stable")]
-    major, minor, half_sum, half_difference = major[index], minor[index], half_sum[index], half_difference[index]
+    major, minor, half_sum, half_difference = (
+        major[index],
+        minor[index],
+        half_sum[index],
+        half_difference[index],
+    )
     # Noise alone makes round stars look stretched: take its share off the squared polarisation.
     polarisation = (half_difference / half_sum) ** 2 - 2 * (POLARISATION_NOISE / snr[index]) ** 2
     polarisation = np.sqrt(np.maximum(polarisation, 0.0))
@@ -288,7 +308,7 @@ def _stars(table: F64, snr: F64, saturation: float | None, blur_variance: float,
 
 
 def _profile(table: F64, snr: F64, blur_variance: float) -> tuple[float, float, float]:
-    """Mean profile of the frame: fourth moment as seen, the same before the blur, variance the blur added [px^2].
+    """Average the profile: fourth moment as seen, before the blur, and the variance the blur added [px^2].
 
     A blur makes a Moffat more Gaussian and widens its adaptive Gaussian by more than its own variance. Both
     relations are polynomials fitted to [1 2 1] / 4 applied to Moffats of beta 2 to infinity; they return the
@@ -309,7 +329,9 @@ def _profile(table: F64, snr: F64, blur_variance: float) -> tuple[float, float, 
     return seen, GAUSSIAN_FOURTH + x, blur_variance * widening
 
 
-def _alike(major: F64, minor: F64, typical: NDArray[np.bool_], saturated: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _alike(
+    major: F64, minor: F64, typical: NDArray[np.bool_], saturated: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Which rows are shaped like the frame's stars: no hot pixels, tracks, galaxies or blends."""
     if typical.sum() < 5:
         return minor > 0

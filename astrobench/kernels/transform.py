@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,14 +87,14 @@ def why_impossible(matrix: F64, shape: tuple[int, int], scale: tuple[float, floa
 
 
 def jacobian(matrix: F64, point: F64) -> F64:
-    """Derivative (2, 2) of the map at a point."""
+    """Return the derivative (2, 2) of the map at a point."""
     numerator = matrix[:2] @ np.append(point, 1.0)
     depth = matrix[2] @ np.append(point, 1.0)
     return np.asarray((matrix[:2, :2] - np.outer(numerator / depth, matrix[2, :2])) / depth)
 
 
 def _choose(src: F64, dst: F64, weight: F64) -> Model:
-    """The simplest model that the next one does not beat on pairs it has not seen."""
+    """Return the simplest model that the next one does not beat on pairs it has not seen."""
     chosen: Model = "similarity" if len(src) >= 2 else "shift"
     best = _held_out(src, dst, chosen, weight) if len(src) >= 3 * STARS_PER_PARAMETER else 0.0
     ladder: tuple[Model, ...] = ("affine", "homography")
@@ -174,7 +174,7 @@ def _weighted(src: F64, dst: F64, model: Model, weight: F64) -> F64:
 
 
 def _similarity(p: F64, q: F64, share: F64) -> F64:
-    """Closed form in the complex plane: q = a p, or q = a conj(p) when that fits better."""
+    """Solve in the complex plane: q = a p, or q = a conj(p) when that fits better."""
     u, v = p[:, 0] + 1j * p[:, 1], q[:, 0] + 1j * q[:, 1]
     power = max(float(share @ np.abs(u) ** 2), 1e-300)
     straight = (share * v) @ np.conj(u) / power
