@@ -67,7 +67,7 @@ def _astropy(layout: Layout) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with fits.open(layout.path, memmap=False, ignore_missing_end=True) as hdus:
+            with layout.path.open("rb") as file, fits.open(file, memmap=False) as hdus:
                 yield hdus
         except (InputError, MemoryError):
             raise

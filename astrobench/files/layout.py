@@ -18,7 +18,7 @@ from astrobench.files.cards import BLOCK, Cards, read_header
 Packing = Literal["plain", "gzip", "tiles"]
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_BEST = 1100  # deflate shrinks at most 1032 : 1; a file that claims more does not hold its data
+PACKED_BEST = 1100  # deflate shrinks at most 1032 : 1; a file that claims more does not hold its data
 LONGEST_SIDE = 200_000
 SHORTEST_SIDE = 8
 MOST_HDUS = 64
@@ -145,7 +145,7 @@ def find_picture(path: Path) -> Layout:
                 return _find(path, cast(BinaryIO, file), start, size, "plain")
         with gzip.open(path, "rb") as unpacked:
             stream = cast(BinaryIO, unpacked)
-            return _find(path, stream, stream.read(BLOCK), size * GZIP_BEST, "gzip")
+            return _find(path, stream, stream.read(BLOCK), size * PACKED_BEST, "gzip")
 
 
 def _find(path: Path, file: BinaryIO, first: bytes, size: int, packing: Packing) -> Layout:
@@ -243,11 +243,13 @@ def _real(cards: Cards, keyword: str, default: float, name: str) -> float:
 
 def _require_size(layout: Layout, stored: int | None, size: int) -> None:
     """Refuse a file that is shorter than its header says, before anything is allocated for it."""
-    needed = layout.pixels * abs(layout.bitpix) // 8 if stored is None else stored
+    whole = layout.pixels * abs(layout.bitpix) // 8
+    needed = whole if stored is None else stored
     there = size - layout.offset
-    if there >= needed:
+    if there >= needed and (stored is None or stored * PACKED_BEST >= whole):
         return
-    if layout.packing == "gzip":
+    if layout.packing == "gzip" or there >= needed:
+        needed = whole
         raise InputError(
             f"{layout.path.name} is too small to hold the {needed:,} bytes that its header promises."
         )
