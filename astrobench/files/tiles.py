@@ -1,8 +1,8 @@
 """Unpack tile-compressed FITS (.fz) in a process of its own.
 
-A damaged tile can crash the decompressor (measured: HCOMPRESS aborts, RICE reads out of bounds); here it ends
 A damaged tile can crash the decompressor (measured: HCOMPRESS aborts, RICE reads out of bounds); here it
 ends a helper, and the run goes on with a sentence. Helpers stay for the next file: starting one takes 0.5 s.
+"""
 
 from __future__ import annotations
 
