@@ -18,8 +18,13 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 ENOUGH_COMMON = 0.1  # share of the grid that all frames must cover for plain medians to be comparable
+LEAST_POINTS = 100  # of the grid, for a slope
 BLOCK = 16  # grid points: structure smaller than this counts, gradients larger than this do not
 PASSES = 6
+OVERLAP_POINTS = 8192  # of the grid, for the overlaps of pairs
+LEAST_OVERLAP = 16  # grid points
+MOST_PAIRED = 60  # frames; of more, each is compared with some near and some far ones
+FAR_PARTNERS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 
 
 class Scales(NamedTuple):
@@ -64,17 +69,18 @@ def affine(kind: str, location: F64, scale: F64, reference: int) -> tuple[F64, F
 
 
 def locations(grid: F32, scale: F64) -> tuple[F64, bool]:
-    """Level of each frame: its median over the points that all frames cover.
+    """Level of each frame, comparable between frames.
 
-    Where the frames have too little in common, levels follow from the overlaps: each frame is laid on the mean
-    of the others, again and again.
+    First its median over the points that all frames cover; then each frame is laid on the mean of all, by the
+    median of the differences, in which the structure of the sky is gone. Where the frames have too little in
+    common the levels follow from their overlaps alone.
 
     Parameters
     ----------
     grid : (N, R, K) float32
         NaN: no data.
     scale : (N,) float64
-        Brightness of each frame, used for the overlaps.
+        Brightness of each frame.
 
     Returns
     -------
@@ -89,19 +95,40 @@ def locations(grid: F32, scale: F64) -> tuple[F64, bool]:
     location = np.full(len(flat), np.nan)
     if not alive.any():
         return location, True
-    common = seen[alive].all(axis=0)
-    if common.sum() >= ENOUGH_COMMON * seen[alive].sum(axis=1).max():
-        location[alive] = [np.median(row[common]) for row in flat[alive]]
-        return location, True
+    shared = seen[alive].all(axis=0)
+    common = bool(shared.sum() >= ENOUGH_COMMON * seen[alive].sum(axis=1).max())
+    if common:
+        flat, seen = flat[:, shared], seen[:, shared]
     location[alive] = [np.median(row[good]) for row, good in zip(flat[alive], seen[alive], strict=True)]
-    for _ in range(3 * PASSES):
-        levelled = (flat - location[:, None].astype(np.float32)) / scale[:, None].astype(np.float32)
+    levelled = (flat - location[:, None].astype(np.float32)) / scale[:, None].astype(np.float32)
+    if common:
         template = _mean(levelled)
-        moves = np.array([_middle(row - template) if good else 0.0 for row, good in zip(levelled, alive, strict=True)])
-        location += moves * scale
-        if np.nanmax(np.abs(moves)) < 1e-3 * np.nanmax(np.abs(location)):
-            break
-    return location, False
+        moves = [_middle(row - template) if on else 0.0 for row, on in zip(levelled, alive, strict=True)]
+    else:
+        moves = _overlap_moves(levelled[:, :: max(1, flat.shape[1] // OVERLAP_POINTS)])
+    location += np.array(moves) * scale
+    return location, common
+
+
+def _overlap_moves(levelled: F32) -> F64:
+    """Moves that make all overlaps agree best: least squares of (move_i - move_j = median difference of i and j).
+
+    Frames without any connection keep their own level.
+    """
+    count = len(levelled)
+    distances = range(1, count) if count <= MOST_PAIRED else [d for d in FAR_PARTNERS if d < count]
+    rows, values = [], []
+    for i, j in ((i, i + d) for d in distances for i in range(count - d)):
+        both = np.isfinite(levelled[i]) & np.isfinite(levelled[j])
+        n = int(both.sum())
+        if n >= LEAST_OVERLAP:
+            row = np.zeros(count)
+            row[i], row[j] = np.sqrt(n), -np.sqrt(n)
+            rows.append(row)
+            values.append(np.sqrt(n) * np.median(levelled[i, both] - levelled[j, both]))
+    if not rows:
+        return np.zeros(count)
+    return np.asarray(np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0])
 
 
 def _middle(values: F32) -> float:
@@ -183,48 +210,57 @@ def scales_from_stars(flux: F64, error: F64, least: int) -> Scales:
     used = np.zeros(count, np.int64)
     if flux.shape[1] < least:
         return Scales(np.full(count, np.nan), spread, used)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # a star or frame without any measure
-        for turn in range(PASSES):
-            star = np.nanmedian(flux / scale[:, None], axis=0)
+    with np.errstate(all="ignore"):
+        for turn in range(TURNS):
+            star = _row_medians((flux / scale[:, None]).T)
             star[~(star > 0)] = np.nan
-            for k in range(count):
-                value, sigma, n = _ratio(flux[k] / star, error[k] / star, turn == 0)
-                scale[k], spread[k], used[k] = (value, sigma, n) if n >= least else (np.nan, np.nan, n)
-            middle = np.nanmedian(scale)
-            scale = np.where(scale > 0, scale / middle, np.nan)
+            scale, spread, used = _ratios(flux / star, error / star, turn == 0)
+            scale[used < least] = np.nan
+            scale /= _row_medians(scale[None])[0]
     return Scales(scale, spread, used)
 
 
+TURNS = 4  # of stars and frames; the last change is far below the error
 RATIO_FLOOR = 0.01  # flat field, seeing and blends keep one star's ratio from being better than this
+BIWEIGHT = 4.685  # Tukey's constant for 95 % efficiency
 
 
-def _ratio(ratio: F64, error: F64, rough: bool) -> tuple[float, float, int]:
-    """Robust weighted mean of flux ratios, its error and the number of stars that speak for it."""
-    good = np.isfinite(ratio) & np.isfinite(error) & (error < 0.5 * np.abs(np.nanmedian(ratio)))
-    if good.sum() < 3:
-        return float("nan"), float("nan"), 0
-    ratio, error = ratio[good], np.hypot(error[good], RATIO_FLOOR * np.abs(np.median(ratio[good])))
-    value = _weighted_median(ratio, 1 / error)
-    if rough:
-        return value, float(np.median(error)), len(ratio)
+def _ratios(ratio: F64, error: F64, rough: bool) -> tuple[F64, F64, NDArray[np.int64]]:
+    """Robust weighted mean of each row of flux ratios, its error and the number of stars that speak for it."""
+    middle = np.abs(_row_medians(ratio))[:, None]
+    good = np.isfinite(ratio) & (error < 0.5 * middle)
+    error = np.where(good, np.hypot(error, RATIO_FLOOR * middle), np.inf)
+    ratio = np.where(good, ratio, middle)
     weight = error**-2
-    for _ in range(PASSES):
-        z = (ratio - value) / error
-        spread = max(1.0, 1.4826 * float(np.median(np.abs(z))))
-        u = z / (4.685 * spread)  # Tukey's biweight at 95 % efficiency
-        trust = np.where(np.abs(u) < 1, (1 - u * u) ** 2, 0.0)
-        total = float(np.sum(weight * trust))
-        if total <= 0:
-            break
-        value = float(np.sum(weight * trust * ratio) / total)
-    return value, spread / np.sqrt(total) if total > 0 else float("nan"), int((trust > 0.1).sum())
+    value = _weighted_medians(ratio, 1 / error)
+    total, trust = weight.sum(axis=1), good.astype(float)
+    spread = np.ones(len(ratio))
+    for _ in range(0 if rough else PASSES):
+        z = (ratio - value[:, None]) / error
+        spread = np.maximum(1.0, 1.4826 * _row_medians(np.where(good, np.abs(z), np.nan)))
+        u = z / (BIWEIGHT * spread[:, None])
+        trust = np.where(good & (np.abs(u) < 1), (1 - u * u) ** 2, 0.0)
+        total = np.sum(weight * trust, axis=1)
+        value = np.sum(weight * trust * ratio, axis=1) / total
+    return value, spread / np.sqrt(total), (trust > 0.1).sum(axis=1)
 
 
-def _weighted_median(values: F64, weights: F64) -> float:
-    order = np.argsort(values, kind="stable")
-    heap = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(heap, 0.5 * heap[-1])])
+def _row_medians(values: F64) -> F64:
+    """Median of the finite values of each row; NaN for none."""
+    good = np.isfinite(values)
+    ordered = np.sort(np.where(good, values, np.inf), axis=1)
+    count = good.sum(axis=1)
+    rows = np.arange(len(values))
+    middle = 0.5 * (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, np.minimum(count // 2, values.shape[1] - 1)])
+    return np.where(count > 0, middle, np.nan)
+
+
+def _weighted_medians(values: F64, weights: F64) -> F64:
+    order = np.argsort(values, axis=1, kind="stable")
+    heap = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    place = (heap < 0.5 * heap[:, -1:]).sum(axis=1)
+    rows = np.arange(len(values))
+    return values[rows, order[rows, np.minimum(place, values.shape[1] - 1)]]
 
 
 def scales_from_structure(grid: F32, location: F64) -> Scales:
@@ -241,32 +277,43 @@ def scales_from_structure(grid: F32, location: F64) -> Scales:
     planes = np.stack([_detail(plane - np.float32(level)) for plane, level in zip(grid, location, strict=True)])
     flat = planes.reshape(count, -1)
     scale, error, used = np.ones(count), np.full(count, np.inf), np.zeros(count, np.int64)
-    total, seen = np.zeros(flat.shape[1], np.float64), np.zeros(flat.shape[1])
-    for row in flat:
-        good = np.isfinite(row)
-        total += np.where(good, row, 0)
-        seen += good
-    for k, row in enumerate(flat):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            others = ((total - np.where(np.isfinite(row), row, 0)) / (seen - np.isfinite(row))).astype(np.float32)
-        good = np.isfinite(row) & np.isfinite(others)
-        if good.sum() > 100:
-            scale[k], error[k] = _slope(others[good], row[good])
+    for _ in range(TURNS):
+        levelled = flat / scale[:, None].astype(np.float32)
+        total, seen = np.nansum(levelled, axis=0, dtype=np.float64), np.isfinite(levelled).sum(axis=0)
+        for k, row in enumerate(flat):
+            mine = np.nan_to_num(levelled[k])
+            with np.errstate(invalid="ignore", divide="ignore"):
+                others = ((total - mine) / (seen - np.isfinite(row))).astype(np.float32)
+            good = np.isfinite(row) & np.isfinite(others)
             used[k] = int(good.sum())
-    middle = np.median(scale)
-    return Scales(scale / middle if middle > 0 else scale, error, used)
+            if used[k] >= LEAST_POINTS:
+                scale[k], error[k] = _slope(others[good], row[good])
+        middle = np.median(scale)
+        if not middle > 0:
+            return Scales(np.ones(count), np.full(count, np.inf), used)
+        scale = np.where(scale > 0, scale / middle, 1.0)
+    return Scales(scale, error / middle, used)
 
 
 def _detail(plane: F32) -> F32:
-    """Take away the local mean of blocks; whole blocks only, the rest is NaN."""
-    rows, columns = (size // BLOCK * BLOCK for size in plane.shape)
+    """Take away the mean and the slope of blocks; whole blocks only, the rest is NaN.
+
+    Means, not medians: a linear filter leaves the ratio between frames as it is.
+    """
     out = np.full(plane.shape, np.nan, np.float32)
-    high = min(BLOCK, plane.shape[0])
-    rows = rows or high
-    blocks = plane[:rows, :columns].reshape(rows // high, high, columns // BLOCK, BLOCK)
+    high, wide = min(BLOCK, plane.shape[0]), min(BLOCK, plane.shape[1])
+    rows, columns = plane.shape[0] // high * high, plane.shape[1] // wide * wide
+    blocks = plane[:rows, :columns].reshape(rows // high, high, columns // wide, wide)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # blocks without data
-        out[:rows, :columns] = (blocks - np.nanmedian(blocks, axis=(1, 3), keepdims=True)).reshape(rows, columns)
+        left = blocks - np.nanmean(blocks, axis=(1, 3), keepdims=True)
+        for axis, size in ((1, high), (3, wide)):
+            along = (np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)).reshape(
+                [size if each == axis else 1 for each in range(4)]
+            )
+            steepness = np.nanmean(left * along, axis=(1, 3), keepdims=True) / max(float(np.mean(along**2)), 1e-9)
+            left = left - steepness * along
+    out[:rows, :columns] = left.reshape(rows, columns)
     return out
 
 

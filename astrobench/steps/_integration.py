@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.context import Context
-from astrobench.cube import Cube, Strip, plain_samples
+from astrobench.cube import Cube, Strip
 from astrobench.image import SATURATED, Image
 from astrobench.kernels.integrate import Integrated
-from astrobench.steps._rejection import Plan
+from astrobench.steps._plan import Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
 PLANES = {
@@ -102,9 +102,9 @@ def integrate_cube(cube: Cube, plan: Plan, context: Context) -> Image:
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
     try:
         for channel, y0, strip, tell in _read_ahead(cube, rows, context):
-            found = plan.integrate(strip, channel, context.workers, tell)
+            found, full = plan.integrate(strip, channel, context.workers, tell)
             rejected[:, channel] += found.rejected
-            maps = _maps(strip, found, plan.normalisation.saturation)
+            maps = _maps(found, full)
             for name, flat in maps.items():
                 outputs.put(name, channel, y0, flat.reshape(-1, width))
             for name in sums:
@@ -155,7 +155,9 @@ def _read_ahead(cube: Cube, rows: int, context: Context) -> Iterator[tuple[int, 
             yield job[0], job[1], strip, tell
 
 
-def _maps(strip: Strip, found: Integrated, saturation: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def _maps(found: Integrated, full: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    flags = np.zeros(found.value.size, np.uint8)
+    flags[full] = SATURATED
     return {
         "data": found.value,
         "variance": found.variance,
@@ -163,20 +165,5 @@ def _maps(strip: Strip, found: Integrated, saturation: NDArray[np.float64]) -> d
         "weight": found.weight,
         "reject_low": found.low,
         "reject_high": found.high,
-        "flags": _saturated(strip, found, saturation),
+        "flags": flags,
     }
-
-
-def _saturated(strip: Strip, found: Integrated, saturation: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Mark pixels whose samples are saturated in every frame that reaches them."""
-    flags = np.zeros(found.value.size, np.uint8)
-    if not np.isfinite(saturation).any():
-        return flags
-    first = plain_samples(Strip(strip.samples[:1], strip.swapped)).ravel()
-    candidates = np.flatnonzero(~(first < saturation[0]) & (found.coverage > 0) & (found.high == 0))
-    for start in range(0, candidates.size, 65_536):
-        some = candidates[start : start + 65_536]
-        samples = plain_samples(Strip(strip.samples.reshape(len(saturation), -1)[:, some], strip.swapped))
-        full = ~(samples < saturation[:, None])
-        flags[some[full.all(axis=0)]] = SATURATED
-    return flags

@@ -17,6 +17,7 @@ F64 = NDArray[np.float64]
 LEAST_SHARE = 0.01  # of a star's light: registration and seeing are never better
 BLIND_SHARE = 0.05  # where nothing bright is there to measure it
 CERTAIN = 3.0  # standard errors
+MOST_POINTS = 4000  # of the grid, beside the cores of stars
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +104,18 @@ def noise_model(
 
 
 def _pixels(n: Normalisation, channel: int) -> NDArray[np.float32]:
-    """Normalised samples of the star cores and of the grid, (N, P)."""
+    """Normalised samples of the star cores and of the brighter points of the grid, (N, P)."""
     sample = n.samples[channel]
     count = len(sample.grid)
-    both = np.concatenate([sample.cores.reshape(count, -1), sample.grid.reshape(count, -1)], axis=1)
-    return np.float32(n.gain[:, channel])[:, None] * both + np.float32(n.offset[:, channel])[:, None]
+    gain = n.gain[:, channel].astype(np.float32)
+    offset = n.offset[:, channel].astype(np.float32)
+    grid = sample.grid.reshape(count, -1)
+    bright = np.flatnonzero((gain @ grid + offset.sum()) / count - n.sky(channel) > np.nanmedian(n.noise[:, channel]))
+    some = grid[:, bright[:: max(1, bright.size // MOST_POINTS)]]
+    both = np.concatenate([sample.cores.reshape(count, -1), some], axis=1)
+    both *= gain[:, None]
+    both += offset[:, None]
+    return both
 
 
 def _all_photons(floor: F64, n: Normalisation, channel: int) -> float:

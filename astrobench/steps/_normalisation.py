@@ -95,9 +95,9 @@ def normalise_cube(
     saturation = saturation_levels(cube)
     samples = take_samples(cube, saturation, context)
     channels = [_Channel(sample, kind, scale_from) for sample in samples]
-    relative = [channel.information(0) for channel in channels]
+    relative = [channel.information() for channel in channels]
     reference = _reference(np.mean([each / max(each.mean(), 1e-300) for each in relative], axis=0), cube)
-    lines = [channel.line(kind, reference) for channel in channels]
+    lines = [channel.line(reference) for channel in channels]
     gain, offset, noise = (np.stack(part, axis=1) for part in zip(*lines, strict=True))
     location = np.stack([channel.location for channel in channels], axis=1)
     weight = _weights(cube, weights, manual, gain, noise, location)
@@ -128,6 +128,8 @@ class _Channel:
         self.kind = kind
         count = len(sample.grid)
         self.alive = np.isfinite(sample.grid.reshape(count, -1)).any(axis=1)
+        self.first = int(np.argmax(self.alive))
+        self.raw_noise = np.full(count, np.nan)
         self.scale, self.error = np.ones(count), np.full(count, np.nan)
         self.source = np.full(count, "none", dtype="<U10")
         self.stars = np.zeros(count, np.int64)
@@ -163,26 +165,30 @@ class _Channel:
         self.source[good] = source
         return good
 
-    def line(self, kind: str, reference: int) -> tuple[F64, F64, F64]:
-        """Gain, offset and noise of each normalised frame."""
-        if kind.startswith("multiplicative") and (self.location[self.alive] <= 0).any():
+    def _affine(self, reference: int) -> tuple[F64, F64]:
+        location = np.where(self.alive, self.location, self.location[reference])
+        gain, offset = normalise.affine(self.kind, location, self.scale, reference)
+        # float32 is what the rejection will calculate with
+        return gain.astype(np.float32).astype(float), offset.astype(np.float32).astype(float)
+
+    def information(self) -> F64:
+        """Inverse variance of each frame at common scale; 0 for a frame without data."""
+        if self.kind.startswith("multiplicative") and (self.location[self.alive] <= 0).any():
             worst = int(np.argmin(np.where(self.alive, self.location, np.inf)))
             raise ProcessingError(
                 f"Multiplicative normalisation needs sky levels above 0; frame {worst + 1} has "
                 f"{self.location[worst]:.4g} ADU. Use stack.normalisation = 'additive+scaling'."
             )
-        location = np.where(self.alive, self.location, self.location[reference])
-        gain, offset = normalise.affine(kind, location, self.scale, reference)
-        # float32 first: what the kernel will use is what the noise is measured with
-        gain, offset = gain.astype(np.float32).astype(float), offset.astype(np.float32).astype(float)
-        return gain, offset, normalise.grid_noise(self.sample.grid, gain, offset)
-
-    def information(self, reference: int) -> F64:
-        """Inverse variance of each frame at common scale; 0 where it is not known."""
-        kind = self.kind if not self.kind.startswith("multiplicative") else "additive+scaling"
-        noise = self.line(kind, reference)[2]
+        gain, offset = self._affine(self.first)
+        noise = normalise.grid_noise(self.sample.grid, gain, offset)
+        self.raw_noise = noise / gain
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.alive & (noise > 0), 1.0 / noise**2, np.where(self.alive, 1e-30, 0.0))
+
+    def line(self, reference: int) -> tuple[F64, F64, F64]:
+        """Gain, offset and noise of each normalised frame; after `information`."""
+        gain, offset = self._affine(reference)
+        return gain, offset, self.raw_noise * gain
 
 
 def _reference(information: F64, cube: Cube) -> int:

@@ -21,7 +21,7 @@ BAND_PIXELS = 3_000_000  # of one plane that are read; more tells nothing new
 BAND_ROWS = 128
 GRID_POINTS = 32_768  # the median of as many has an error of 0.7 % of the noise
 GRID_BYTES = 64 * 2**20  # of the grids of all frames together
-MOST_STARS = 100
+MOST_STARS = 64  # fainter ones add little
 CORE = 2  # px around a star's centre whose scatter tells the gain of the camera
 FULL_UINT16 = 65535.0
 NEAR_FULL = 0.9
@@ -120,14 +120,20 @@ def _clean(cube: Cube, channel: int, band: tuple[int, int]) -> F32:
     chosen = sorted({count // 6, count // 2, count - 1 - count // 6})
     planes = []
     for frame in chosen:
-        plane = judged_plane(cube.strip(channel, *band, np.array([frame])))
+        plane = judged_plane(cube.strip(channel, *band, np.array([frame]))).copy()
         level = median_mad(plane[::8, ::8]).location
-        planes.append(plane - np.float32(level) if np.isfinite(level) else plane)
+        if np.isfinite(level):
+            plane -= np.float32(level)
+        planes.append(plane)
     if len(planes) < 3:
         return np.asarray(np.fmin(planes[0], planes[-1]))
     a, b, c = planes
-    middle = np.fmax(np.fmin(a, b), np.fmin(np.fmax(a, b), c))
-    return np.asarray(middle, np.float32)
+    missing = any(np.isnan(plane[::4, ::4]).any() for plane in planes)
+    # the plain ones are three times quicker, but one NaN of three would win
+    low, high = (np.fmin, np.fmax) if missing else (np.minimum, np.maximum)
+    lower, upper = low(a, b), high(a, b)
+    low(upper, c, out=upper)
+    return np.asarray(high(lower, upper, out=lower), np.float32)
 
 
 def _fwhm(planes: list[F32], found: list[tuple[NDArray[np.intp], F64]]) -> float:

@@ -11,7 +11,8 @@ from astrobench.context import Context
 from astrobench.cube import Cube
 from astrobench.steps._noise_model import CERTAIN, NoiseModel
 from astrobench.steps._normalisation import Normalisation
-from astrobench.steps._rejection import Plan, expected_shares, most_outliers
+from astrobench.steps._plan import Plan
+from astrobench.steps._rejection import expected_shares, most_outliers
 
 F64 = NDArray[np.float64]
 

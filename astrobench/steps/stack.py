@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -11,6 +11,9 @@ from astrobench.context import Context
 from astrobench.cube import Cube
 from astrobench.image import Image
 from astrobench.step import Area, Step, param
+
+if TYPE_CHECKING:
+    from astrobench.steps._plan import Plan
 
 Rejection = Literal["auto", "none", "sigma", "mad", "winsorized", "gesd", "minmax", "percentile", "model"]
 Combination = Literal["mean", "median", "sum", "min", "max"]
@@ -73,14 +76,15 @@ class Stack(Step):
             return integrate_cube(cube, plan, context)
 
 
-_PLANS: weakref.WeakKeyDictionary[Cube, dict[Stack, Any]] = weakref.WeakKeyDictionary()
+_PLANS: weakref.WeakKeyDictionary[Cube, dict[Stack, Plan]] = weakref.WeakKeyDictionary()
 
 
-def stacking_plan(cube: Cube, step: Stack, context: Context) -> Any:
+def stacking_plan(cube: Cube, step: Stack, context: Context) -> Plan:
     """Measure a cube and decide what `step` does with it; kept as long as the cube lives."""
     from astrobench.steps._noise_model import noise_model
     from astrobench.steps._normalisation import normalise_cube
-    from astrobench.steps._rejection import Plan, choose
+    from astrobench.steps._plan import Plan
+    from astrobench.steps._rejection import choose
 
     kept = _PLANS.setdefault(cube, {})
     if step not in kept:

@@ -1,0 +1,254 @@
+"""Show why a pixel of a stack is what it is: every sample, what became of it, and by which limit."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from astrobench.context import Context
+from astrobench.cube import Cube, Strip, plain_samples
+from astrobench.errors import ParameterError
+from astrobench.steps.stack import Stack, stacking_plan
+
+COLOURS = ("red", "green", "blue")
+VERDICTS = {
+    "kept": "kept",
+    "low": "rejected: too low",
+    "high": "rejected: too high",
+    "range": "rejected: saturated",
+    "missing": "does not reach this pixel",
+}
+
+
+@dataclass(frozen=True)
+class SampleAccount:
+    """One frame's sample of the pixel.
+
+    Parameters
+    ----------
+    frame : str
+    raw : float
+        As the frame has it [ADU]; NaN where it does not reach.
+    normalised : float
+        Brought to the common level [ADU]; this is what enters the result.
+    judged : float
+        What the rule saw; differs from `normalised` where the sample was moved to the centre of the pixel.
+    weight : float
+        How much it counts if kept.
+    verdict : {"kept", "low", "high", "range", "missing"}
+    lower, upper : float
+        Between these the rule keeps this frame's samples [ADU]; infinite where it has no limit.
+    """
+
+    frame: str
+    raw: float
+    normalised: float
+    judged: float
+    weight: float
+    verdict: str
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class ChannelAccount:
+    """One channel of the pixel: the result and the samples behind it.
+
+    Parameters
+    ----------
+    channel : str
+        ``"mono"``, ``"red"``, ``"green"`` or ``"blue"``.
+    value, sigma : float
+        Of the stack [ADU].
+    rule : str
+        That judged this pixel.
+    kept, low, high, coverage : int
+        Samples kept, rejected below and above (saturated ones included), and valid.
+    samples : tuple of SampleAccount
+        One a frame.
+    """
+
+    channel: str
+    value: float
+    sigma: float
+    rule: str
+    kept: int
+    low: int
+    high: int
+    coverage: int
+    samples: tuple[SampleAccount, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Account of one pixel; prints itself as a table.
+
+    Parameters
+    ----------
+    x, y : int
+        Column and row in the stack.
+    combination : str
+    channels : tuple of ChannelAccount
+    """
+
+    x: int
+    y: int
+    combination: str
+    channels: tuple[ChannelAccount, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; what is no number is None."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    def __str__(self) -> str:
+        lines = [f"Pixel x = {self.x}, y = {self.y} of the stack"]
+        for account in self.channels:
+            lines += ["", _heading(account, self.combination)]
+            width = max([len(sample.frame) for sample in account.samples] + [5])
+            lines.append(f"{'frame':<{width}}  {'raw':>10}  {'normalised':>10}  {'weight':>6}  {'limits':>23}  verdict")
+            for sample in account.samples:
+                limits = f"{_number(sample.lower):>11} {_number(sample.upper):>11}"
+                lines.append(
+                    f"{sample.frame:<{width}}  {_number(sample.raw):>10}  {_number(sample.normalised):>10}  "
+                    f"{sample.weight:>6.3f}  {limits}  {VERDICTS[sample.verdict]}"
+                )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p>Pixel x = {self.x}, y = {self.y} of the stack</p>"]
+        for account in self.channels:
+            rows = "".join(
+                f"<tr style='{'' if sample.verdict == 'kept' else 'color:#c33'}'><td>{html.escape(sample.frame)}</td>"
+                f"<td>{_number(sample.raw)}</td><td>{_number(sample.normalised)}</td><td>{sample.weight:.3f}</td>"
+                f"<td>{_number(sample.lower)} to {_number(sample.upper)}</td><td>{VERDICTS[sample.verdict]}</td></tr>"
+                for sample in account.samples
+            )
+            parts.append(
+                f"<p>{html.escape(_heading(account, self.combination))}</p><table><tr><th>frame</th><th>raw</th>"
+                f"<th>normalised</th><th>weight</th><th>limits</th><th>verdict</th></tr>{rows}</table>"
+            )
+        return "".join(parts)
+
+
+def explain(cube: Cube, x: int, y: int, step: Stack | None = None, context: Context | None = None) -> Explanation:
+    """Tell what became of every sample of one pixel.
+
+    The same plan is used as for the stack: measured once a cube and step, and kept as long as the cube lives.
+
+    Parameters
+    ----------
+    cube : Cube
+    x, y : int
+        Column and row of the stack, 0-based.
+    step : Stack, optional
+        The step that made the stack; with its defaults if not given.
+    context : Context, optional
+
+    Raises
+    ------
+    ParameterError
+        If the pixel lies outside.
+    """
+    _, channels, height, width = cube.shape
+    if not (0 <= x < width and 0 <= y < height):
+        raise ParameterError(
+            f"The pixel x = {x}, y = {y} lies outside the stack; x goes from 0 to {width - 1}, y from 0 to {height - 1}."
+        )
+    step = step or Stack()
+    plan = stacking_plan(cube, step, context or Context())
+    accounts = tuple(_account(cube, plan, channel, int(x), int(y)) for channel in range(channels))
+    return Explanation(int(x), int(y), step.combination, accounts)
+
+
+def _account(cube: Cube, plan: Any, channel: int, x: int, y: int) -> ChannelAccount:
+    from astrobench.kernels.bounds import model_bounds, rule_bounds
+    from astrobench.steps._rejection import ALPHA, MOST_SHARE
+
+    strip = _one_pixel(cube.strip(channel, y, y + 1), x)
+    found, _ = plan.integrate(strip, channel)
+    n = plan.normalisation
+    gain, offset = n.gain[:, channel].astype(np.float32), n.offset[:, channel].astype(np.float32)
+    raw = plain_samples(strip).ravel()
+    normalised = raw * gain + offset
+    judged = normalised if strip.shift is None else (raw + strip.shift.ravel()) * gain + offset
+    share = np.ones(len(raw)) if strip.share is None else np.nan_to_num(strip.share.ravel())
+    valid = np.isfinite(raw) & (share > 0)
+    gone = found.rejected > 0
+    saturated = gone & (raw >= n.saturation)
+    kept = valid & ~gone
+    rule, low = plan.rule_for(int(found.coverage[0]))
+    limits = plan.judgement
+    seen = judged.astype(float)
+    if rule == "model":
+        lower, upper = model_bounds(seen[kept], plan.deviations(channel, seen[kept]), low, limits.high)
+    else:
+        low_high = rule_bounds(rule, seen[valid & ~saturated], seen[kept], low, limits.high, ALPHA, MOST_SHARE)
+        lower, upper = (np.full(len(raw), each) for each in low_high)
+    middle = np.median(seen[kept]) if kept.any() else 0.0
+    samples = tuple(
+        SampleAccount(
+            frame=cube.names[k],
+            raw=float(raw[k]),
+            normalised=float(normalised[k]),
+            judged=float(judged[k]),
+            weight=float(n.weight[k, channel] * share[k]) if valid[k] else 0.0,
+            verdict=_verdict(bool(valid[k]), bool(gone[k]), bool(saturated[k]), seen[k] > middle),
+            lower=float(lower[k]),
+            upper=float(upper[k]),
+        )
+        for k in range(len(raw))
+    )
+    return ChannelAccount(
+        channel="mono" if cube.shape[1] == 1 else COLOURS[channel],
+        value=float(found.value[0]),
+        sigma=float(np.sqrt(found.variance[0])),
+        rule=rule,
+        kept=int(kept.sum()),
+        low=int(found.low[0]),
+        high=int(found.high[0]),
+        coverage=int(found.coverage[0]),
+        samples=samples,
+    )
+
+
+def _one_pixel(strip: Strip, x: int) -> Strip:
+    def cut(array: Any) -> Any:
+        return None if array is None else np.ascontiguousarray(array[:, :, x : x + 1])
+
+    return Strip(cut(strip.samples), strip.swapped, cut(strip.share), cut(strip.shift))
+
+
+def _verdict(valid: bool, gone: bool, saturated: bool, above: bool) -> str:
+    if not valid:
+        return "missing"
+    if not gone:
+        return "kept"
+    if saturated:
+        return "range"
+    return "high" if above else "low"
+
+
+def _heading(account: ChannelAccount, combination: str) -> str:
+    return (
+        f"{account.channel}: {combination} {_number(account.value)} ADU, sigma {_number(account.sigma)}; "
+        f"{account.kept} of {account.coverage} samples kept, {account.low} rejected low and {account.high} high "
+        f"by the rule {account.rule}"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value
