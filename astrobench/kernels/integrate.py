@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from astrobench.kernels.integrate_blocks import integrate_range
+from astrobench.kernels.integrate_blocks import integrate_range, make_scratch
 from astrobench.kernels.integrate_lanes import FLOAT32, UINT16, UINT16_FITS
 from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MEDIAN, MIN
 from astrobench.kernels.reject import GESD, MAD, MINMAX, RULES, SIGMA, WINSORIZED
@@ -193,11 +193,10 @@ def integrate_samples(
         noisy,
     )
     cut = truncated_variance(low, high) if rule_number in (SIGMA, MAD, WINSORIZED) else 1.0
-    combining = (combination, float(weights[0]), 1.0 / cut)
+    combining = (combination, 1.0 if weighted else float(weights[0]), 1.0 / cut)
     limits = gesd_limits(frames, alpha, max_fraction) if rule_number == GESD else np.full((1, 1), np.inf)
     tables = (limits, (limits * limits).astype(np.float32), median_factors(frames))
-    steps, rows = sort_plan(frames)
-    plan = (steps, rows, len(steps))
+    plan = sort_plan(frames)
 
     result = _allocate(frames, pixels) if out is None else out
     _check_out(result, frames, pixels)
@@ -210,8 +209,9 @@ def integrate_samples(
             return
         rejected = np.zeros(frames, np.int64)
         end = min(begin + RANGE, pixels)
+        scratch = make_scratch(frames, plan[1], limits.shape[1])
         integrate_range(
-            begin, end, data, per_frame, judging, rule_of, model, combining, tables, plan, tuple(result[:8]), rejected
+            begin, end, data, per_frame, judging, rule_of, model, combining, tables, plan, scratch, tuple(result[:8]), rejected
         )
         with lock:
             result.rejected[:] += rejected

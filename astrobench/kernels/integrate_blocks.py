@@ -10,16 +10,30 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from astrobench.kernels import integrate_lanes as lanes
 from astrobench.kernels import integrate_pixel as pixel
 from astrobench.kernels import reject, sortnet
-from astrobench.kernels.integrate_pixel import MAX, MEAN, MEDIAN, MIN, SUM
+from astrobench.kernels.integrate_pixel import MAX, MEDIAN, MIN, REJECTED, SATURATED, SUM
 from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, NONE, PERCENTILE, SIGMA, WINSORIZED
 from astrobench.kernels.sortnet import LANES
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
+SCRATCH_ROWS = 11  # six named lanes and five for the screens
+
+
+def make_scratch(frames: int, rows: int, removals: int) -> tuple[NDArray[Any], ...]:
+    """Working memory of `integrate_range`; one per thread. ``removals`` is the width of the gesd table."""
+    even = frames + frames % 2
+    return (
+        np.full((rows + SCRATCH_ROWS + 2 * even + removals, LANES), np.inf, np.float32),
+        np.zeros(7 * LANES + 6 * frames, np.float64),
+        np.zeros((6, LANES), np.int32),
+        np.zeros((2, LANES), np.bool_),
+        np.zeros(frames, np.int8),
+    )
 
 
 def _digest() -> int:
@@ -36,7 +50,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def integrate_range(
-        begin, end, data, frames, judging, rule_of, model, combining, tables, plan, out, rejected
+        begin, end, data, frames, judging, rule_of, model, combining, tables, plan, scratch, out, rejected
     ):
         """Integrate pixels ``begin`` to ``end``; all arguments are tuples of arrays and numbers, see `integrate`."""
         if source_digest < 0:
@@ -46,130 +60,114 @@ def _build(source_digest: int) -> Callable[..., Any]:
         judged, judged_step, judging_apart, share, share_step, sharing = judging
         rule, k_low, k_high, passes, floor, every = rule_of
         sky, noise_floor, noise_slope, noise_share, noisy = model
+        noise32 = (sky.astype(np.float32), noise_floor.astype(np.float32), noise_slope.astype(np.float32))
         combine, equal_weight, truncation = combining
         limits, limits2, median_factor = tables
-        steps, rows, late = plan
+        steps, rows = plan
         value, variance, coverage, low_count, high_count, weight_sum, lower, upper = out
 
         n = gain.size
         k_low32 = np.float32(k_low)
         k_high32 = np.float32(k_high)
         floor32 = np.float32(floor)
-        sky32 = sky.astype(np.float32)
-        noise_floor32 = noise_floor.astype(np.float32)
-        noise_slope32 = noise_slope.astype(np.float32)
         share32 = np.float32(noise_share)
-        sorting = rule != NONE or combine == MEDIAN
-        unsorted_sums = weighted or not sorting
-        keep_raw = unsorted_sums or rule == MODEL or noisy
-
-        block = np.full((rows, LANES), INF, np.float32)
-        flat = block.reshape(rows * LANES)
-        raw = np.full((n if keep_raw and sorting else 1, LANES), INF, np.float32)
-        weights = np.empty((n if weighted else 1, LANES), np.float32)
-        if weighted:
-            for k in range(n):
-                weights[k, :] = weight[k]
+        sorting = rule != NONE or combine == MEDIAN or every
+        plain = not (weighted or judging_apart or saturating)
+        keep_raw = sorting and (weighted or noisy or rule == MODEL or rule == MINMAX)
+        times = np.float64(n) if combine == SUM else 1.0
+        unit = times * times * (1.0 if noisy else truncation)
         most = limits.shape[1]
-        lane_limits = np.full((most if rule == GESD else 1, LANES), INF, np.float32)
-        limits_for = np.full(LANES, -1, np.int32)
 
-        valid = np.zeros(LANES, np.int32)
-        saturated = np.zeros(LANES, np.int32)
-        int1 = np.empty(LANES, np.int32)
-        int2 = np.empty(LANES, np.int32)
-        flag = np.zeros(LANES, np.bool_)
-        lowest = np.empty(LANES, np.float32)
-        highest = np.empty(LANES, np.float32)
-        median = np.empty(LANES, np.float32)
-        reached = np.empty(LANES, np.float32)
-        f = np.empty((6, LANES), np.float32)
-        sum1 = f[0]
-        sum2 = f[1]
-        d = np.zeros((6, LANES), np.float64)
-        result = d[4]
-        spread = d[5]
-        total = np.empty(LANES, np.float64)
-
-        frame_y = np.empty(n, np.float64)
-        frame_judged = np.empty(n, np.float64)
-        frame_weight = np.empty(n, np.float64)
-        code = np.empty(n, np.int8)
-        column = np.empty(n, np.float64)
-        scratch1 = np.empty(n, np.float64)
-        scratch2 = np.empty(n, np.float64)
+        floats32, floats64, ints, flags, code = scratch
+        block = floats32[:rows]
+        flat = block.reshape(rows * LANES)
+        at = rows + SCRATCH_ROWS
+        n_even = n + (n & 1)
+        raw = floats32[at : at + n_even]
+        weights = floats32[at + n_even : at + 2 * n_even]
+        lane_limits = floats32[at + 2 * n_even :]
+        lowest = floats32[rows]
+        highest = floats32[rows + 1]
+        median = floats32[rows + 2]
+        reached = floats32[rows + 3]
+        sum1 = floats32[rows + 4]
+        sum2 = floats32[rows + 5]
+        scratch_floats = floats32[rows + 6 : at]
+        valid = ints[0]
+        saturated = ints[1]
+        limits_for = ints[2]
+        scratch_ints = ints[3:]
+        flag = flags[0]
+        sums = floats64[: 4 * LANES].reshape(4, LANES)
+        total = floats64[4 * LANES : 5 * LANES]
+        result = floats64[5 * LANES : 6 * LANES]
+        spread = floats64[6 * LANES : 7 * LANES]
+        at = 7 * LANES
+        frame_y = floats64[at : at + n]
+        frame_judged = floats64[at + n : at + 2 * n]
+        frame_weight = floats64[at + 2 * n : at + 3 * n]
+        column = floats64[at + 3 * n : at + 4 * n]
+        scratch1 = floats64[at + 4 * n : at + 5 * n]
+        scratch2 = floats64[at + 5 * n : at + 6 * n]
+        sky32, noise_floor32, noise_slope32 = noise32
+        for p in range(LANES):
+            saturated[p] = 0
+            limits_for[p] = -1
+        for k in range(n):
+            for p in range(LANES):
+                weights[k, p] = weight[k]
+        for p in range(LANES):
+            weights[n_even - 1, p] = weight[n - 1] if n_even == n else np.float32(0)
 
         for p0 in range(begin, end, LANES):
             m = min(LANES, end - p0)
-            for k in range(n):
-                row = block[k]
-                lanes.load_row(kind, floats, words, k * step + p0, m, gain[k], offset[k], row)
-                for p in range(m, LANES):
-                    row[p] = INF
-            if saturating:
-                for p in range(LANES):
-                    saturated[p] = 0
-                for k in range(n):
-                    row = block[k]
-                    for p in range(m):
-                        if row[p] < INF and lanes.raw_sample(kind, floats, words, k * step + p0 + p) >= saturation[k]:
-                            row[p] = INF
-                            saturated[p] += 1
-            if judging_apart:
-                for k in range(n):
-                    row = block[k]
-                    other = judged[k * judged_step + p0 : k * judged_step + p0 + m]
-                    for p in range(m):
-                        row[p] = other[p] if row[p] < INF and abs(other[p]) < INF else INF
+            lanes.load_block(kind, floats, words, step, n, p0, m, gain, offset, block)
+            lanes.prefetch_block(kind, floats, words, step, n, p0 + LANES)
             if sharing:
                 for k in range(n):
-                    row = block[k]
-                    w = share[k * share_step + p0 : k * share_step + p0 + m]
                     for p in range(m):
-                        ok = w[p] > 0 and w[p] < INF
-                        row[p] = row[p] if ok else INF
-                        weights[k, p] = weight[k] * w[p] if ok else np.float32(0)
-            if saturating:
-                for p in range(m):
-                    if saturated[p] > 0:
-                        left = 0
-                        for k in range(n):
-                            left += block[k, p] < INF
-                        if left == 0:
-                            pixel.gather(
-                                data, frames, judging, p0 + p, frame_y, frame_judged, frame_weight, code
-                            )
-                            saturated[p] = 0
-                            for k in range(n):
-                                block[k, p] = np.float32(frame_judged[k])
-            source = block
-            if keep_raw and sorting:
+                        w = share[np.uintp(k * share_step + p0 + p)]
+                        ok = w > 0 and w < INF
+                        block[k, p] = block[k, p] if ok else INF
+                        weights[k, p] = weight[k] * w if ok else np.float32(0)
+            if judging_apart:
                 for k in range(n):
-                    row = block[k]
-                    copy = raw[k]
+                    for p in range(m):
+                        x = judged[np.uintp(k * judged_step + p0 + p)]
+                        block[k, p] = x if block[k, p] < INF and abs(x) < INF else INF
+            if saturating:
+                pixel.leave_out_saturated(
+                    data, frames, judging, p0, m, block, saturated, frame_y, frame_judged, frame_weight, code
+                )
+            source = block
+            if keep_raw:
+                for k in range(n):
                     for p in range(LANES):
-                        copy[p] = row[p]
+                        raw[k, p] = block[k, p]
                 source = raw
 
             full = False
             if sorting:
-                sortnet.sort_block(flat, steps[:late])
-                sortnet.sort_block(flat, steps[late:])
+                sortnet.sort_block(flat, steps)
                 full = lanes.sorted_marks(block, n, valid, lowest, highest, median)
                 lanes.moments(block, n, median, sum1, sum2)
             else:
                 lanes.count_valid(block, n, valid)
                 lanes.extremes(block, n, lowest, highest)
 
-            least = reject.KEEP_DEVIATION
+            cut = 0  # samples that every unflagged lane loses
             if rule == SIGMA or rule == MAD or rule == WINSORIZED:
-                lanes.reach(lowest, highest, median, valid, k_low32, k_high32, floor32, least, reached)
+                lanes.reach(
+                    lowest, highest, median, valid, k_low32, k_high32, floor32, reject.KEEP_DEVIATION, reached
+                )
             if rule == SIGMA:
                 lanes.screen_sigma(valid, sum1, sum2, reached, flag)
             elif rule == MAD:
-                lanes.screen_mad(block, n, valid, median, reached, int1, flag)
+                lanes.screen_mad(block, n, valid, median, reached, scratch_ints[0], flag)
             elif rule == WINSORIZED:
-                lanes.screen_winsorized(block, n, valid, median, sum1, sum2, reached, f[2], f[3], flag)
+                lanes.screen_winsorized(
+                    block, n, valid, median, sum1, sum2, reached, scratch_floats[0], scratch_floats[1], flag
+                )
             elif rule == GESD:
                 for p in range(LANES):
                     if limits_for[p] != valid[p]:
@@ -178,7 +176,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                             lane_limits[i, p] = limits2[valid[p], i]
                 lanes.screen_gesd(
                     flat, valid, median, lowest, highest, sum1, sum2, lane_limits, floor32 * floor32, most,
-                    f[2], f[3], int1, int2, f[4], f[5], flag,
+                    scratch_floats, scratch_ints, flags[1], flag,
                 )  # fmt: skip
             elif rule == PERCENTILE:
                 lanes.screen_percentile(valid, median, lowest, highest, k_low32, k_high32, flag)
@@ -186,128 +184,150 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 lanes.screen_model(
                     raw, n, valid, median, k_low32, k_high32, sky32, noise_floor32, noise_slope32, share32, flag
                 )
-            elif rule == MINMAX:
-                flag[:] = True
-            if every:
-                flag[:] = True
-            if saturating:
+            elif rule == MINMAX and full and combine != MEDIAN and not weighted and not noisy:
+                first, last = reject.minmax(n, int(k_low), int(k_high))
+                cut = n - 1 - last + first
+                lanes.screen_ranks(block, n, first, last, flag)
+                lanes.run_moments(block, first, last, median, sum1, sum2)
                 for p in range(LANES):
-                    flag[p] |= saturated[p] > 0
-
-            if weighted:
-                used = reached
-                lanes.weighted_sums(source, n, weights, d[0], d[1], d[2], d[3], total)
-                for p in range(LANES):
-                    used[p] = np.float32(total[p])
-                    total[p] = d[0, p]
-                    result[p] = d[2, p] / d[0, p]
-                    squares = max(d[3, p] - d[2, p] * result[p], 0.0)
-                    spread[p] = squares / ((used[p] - np.float32(1)) * d[0, p])
-            elif not sorting:
-                lanes.plain_sums(source, n, d[0], d[1])
-                for p in range(LANES):
-                    v = np.float64(valid[p])
-                    total[p] = v * equal_weight
-                    result[p] = d[0, p] / v
-                    spread[p] = max(d[1, p] - d[0, p] * result[p], 0.0) / ((v - 1.0) * v)
+                    lowest[p] = block[first, p]
+                    highest[p] = block[last, p]
+                    saturated[p] = 0
+                    reached[p] = 0
             else:
                 for p in range(LANES):
+                    flag[p] = rule == MINMAX
+
+            if weighted:
+                lanes.weighted_sums(source, n, weights, sums)
+                for p in range(LANES):
+                    used = sums[3, p]
+                    mean = sums[1, p] / sums[0, p]
+                    squares = max(sums[2, p] - sums[1, p] * mean, 0.0)
+                    total[p] = sums[0, p]
+                    result[p] = mean
+                    spread[p] = squares / ((used - 1.0) * sums[0, p]) if used > 1.0 else np.nan
+            elif not sorting:
+                lanes.plain_sums(source, n, sums[0], sums[1])
+                for p in range(LANES):
                     v = np.float64(valid[p])
+                    mean = sums[0, p] / v
+                    squares = max(sums[1, p] - sums[0, p] * mean, 0.0)
+                    total[p] = v
+                    result[p] = mean
+                    spread[p] = squares / ((v - 1.0) * v) if v > 1.0 else np.nan
+            else:
+                for p in range(LANES):
+                    v = np.float64(valid[p] - cut)
                     mean = np.float64(sum1[p]) / v
-                    total[p] = v * equal_weight
+                    squares = max(np.float64(sum2[p]) - np.float64(sum1[p]) * mean, 0.0)
+                    total[p] = v
                     result[p] = np.float64(median[p]) + mean
-                    spread[p] = max(np.float64(sum2[p]) - np.float64(sum1[p]) * mean, 0.0) / ((v - 1.0) * v)
-            if noisy:
-                for p in range(m):
-                    level = median[p] if combine == MEDIAN else result[p]
-                    if weighted:
-                        spread[p] = pixel.known_variance(source[:, p], weights[:, p], level, model)
-                    else:
-                        spread[p] = pixel.known_variance_equal(source[:, p], level, model)
+                    spread[p] = squares / ((v - 1.0) * v) if v > 1.0 else np.nan
             if combine == MEDIAN:
                 for p in range(LANES):
                     result[p] = np.float64(median[p])
+            if noisy:
+                for p in range(m):
+                    spread[p] = pixel.known_variance(source, weights, p, weighted, result[p], model)
+            if combine == MEDIAN:
+                for p in range(LANES):
                     spread[p] *= median_factor[valid[p]]
-            elif combine == MIN:
+            elif combine == MIN or combine == MAX:
                 for p in range(LANES):
-                    result[p] = np.float64(lowest[p])
-                    spread[p] = np.nan
-            elif combine == MAX:
-                for p in range(LANES):
-                    result[p] = np.float64(highest[p])
+                    result[p] = np.float64(lowest[p] if combine == MIN else highest[p])
                     spread[p] = np.nan
 
-            unit = truncation if not noisy else 1.0
-            if combine == SUM:
-                unit *= n * n
-            times = n if combine == SUM else 1.0
             for p in range(m):
                 q = p0 + p
-                v = valid[p]
-                some = v > 0 and total[p] > 0.0
-                value[q] = np.float32(result[p] * times) if some else NAN
-                variance[q] = np.float32(spread[p] * unit) if some else NAN
-                coverage[q] = v
+                some = valid[p] > 0
+                weighty = total[p] > 0.0
+                value[q] = np.float32(result[p] * times if weighty else np.nan)
+                variance[q] = np.float32(spread[p] * unit if weighty else np.nan)
+                weight_sum[q] = np.float32(total[p] * equal_weight)
+                lower[q] = lowest[p] if some else NAN
+                upper[q] = highest[p] if some else NAN
+                coverage[q] = valid[p]
                 low_count[q] = 0
                 high_count[q] = 0
-                weight_sum[q] = np.float32(total[p]) if v > 0 else np.float32(0)
-                lower[q] = lowest[p] if v > 0 else NAN
-                upper[q] = highest[p] if v > 0 else NAN
+            if cut > 0:
+                lanes.count_outside(source, n, m, lowest, highest, flag, rejected)
+                for p in range(m):
+                    low_count[p0 + p] = first
+                    high_count[p0 + p] = n - 1 - last
 
             for p in range(m):
-                if not flag[p]:
+                if not (flag[p] or every or saturated[p] > 0):
                     continue
                 q = p0 + p
-                v = valid[p]
-                pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
+                v = np.int64(valid[p])
                 for i in range(v):
                     column[i] = np.float64(block[i, p])
-                if not sorting:
-                    column[:v] = np.sort(column[:v])
-                first = 0
+                if plain:
+                    pixel.gather_plain(data, frames, q, frame_judged)
+                if not plain or rule == MODEL:
+                    pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
+                origin = 0.0
+                middle = np.int64(0)
+                first = np.int64(0)
                 last = v - 1
-                below = 0
-                above = 0
-                if v == 0:
-                    pass
-                elif rule == GESD:
-                    first, last = reject.gesd(column, frame_judged, v, limits[v], floor, scratch1, scratch2)
-                elif rule == MINMAX:
-                    first, last = reject.minmax(v, int(k_low), int(k_high))
-                elif rule == PERCENTILE:
-                    first, last = reject.percentile(column, frame_judged, v, k_low, k_high)
-                elif rule == MODEL:
+                below = np.int64(0)
+                above = np.int64(0)
+                if rule == MODEL:
                     below, above = reject.model(
                         column, frame_judged, code, v, k_low, k_high, passes, sky, noise_floor, noise_slope,
                         noise_share, scratch1,
                     )  # fmt: skip
                     last = v - 1 - below - above
-                elif rule != NONE:
-                    first, last = reject.clip_iterated(
-                        rule, column, frame_judged, v, k_low, k_high, passes, floor, scratch1, scratch2
-                    )
-                if v > 0 and rule != MODEL:
+                elif v > 0:
+                    origin = reject.median_of_run(column, first, last)
+                    middle = reject.sum_outwards(column, first, last, origin, scratch1, scratch2)
+                    if rule == GESD:
+                        first, last = reject.gesd(
+                            column, frame_judged, v, limits, v, floor, origin, middle, scratch1, scratch2
+                        )
+                    elif rule == MINMAX:
+                        first, last = reject.minmax(v, int(k_low), int(k_high))
+                    elif rule != NONE:
+                        first, last = reject.clip_iterated(
+                            rule, column, frame_judged, v, k_low, k_high, passes, floor, origin, middle,
+                            scratch1, scratch2,
+                        )  # fmt: skip
                     below = first
                     above = v - 1 - last
-                    if below + above > 0:
-                        pixel.mark_rejected(column, frame_judged, code, v, first, last, rule == MINMAX)
                 if not every and below + above + saturated[p] == 0:
                     continue
-                for k in range(n):
-                    rejected[k] += code[k] == 1 or code[k] == 3
-                r, s, w = pixel.combine_one(
-                    frame_y, frame_weight, code, combine, weighted, column, first, last, judging_apart,
-                    model, median_factor, scratch1,
-                )  # fmt: skip
-                value[q] = np.float32(r * times)
-                variance[q] = np.float32(s * unit)
-                coverage[q] = v + saturated[p]
                 low_count[q] = below
                 high_count[q] = above + saturated[p]
-                weight_sum[q] = np.float32(w if weighted else w * equal_weight)
+                coverage[q] = v + saturated[p]
                 if v > 0:
                     lower[q] = np.float32(column[first])
                     upper[q] = np.float32(column[last])
+                split = v > 0 and (
+                    (first > 0 and column[first - 1] == column[first])
+                    or (last < v - 1 and column[last + 1] == column[last])
+                )
+                if plain and rule != MODEL and not split:
+                    pixel.count_cut(frame_judged, column[first], column[last], rejected)
+                    r, s = pixel.combine_run(
+                        combine, column, first, last, origin, middle, scratch1, scratch2, frame_judged, model,
+                        median_factor,
+                    )  # fmt: skip
+                    w = np.float64(last - first + 1)
+                else:
+                    if plain and rule != MODEL:
+                        pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
+                    if rule != MODEL and below + above > 0:
+                        pixel.mark_rejected(column, frame_judged, code, v, first, last, rule == MINMAX)
+                    for k in range(n):
+                        rejected[k] += np.int64(code[k] == REJECTED or code[k] == SATURATED)
+                    r, s, w = pixel.combine_one(
+                        frame_y, frame_weight, code, combine, weighted, column, first, last, judging_apart,
+                        model, median_factor, scratch1,
+                    )  # fmt: skip
+                value[q] = np.float32(r * times)
+                variance[q] = np.float32(s * unit)
+                weight_sum[q] = np.float32(w * equal_weight)
 
     compiled: Callable[..., Any] = integrate_range
     return compiled

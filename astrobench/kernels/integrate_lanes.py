@@ -8,13 +8,18 @@ The screens answer one question per pixel: can the rule reject anything here? Th
 median and lean to "yes" by `MARGIN`, which covers their rounding; the exact judges of `reject` then decide.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
-from astrobench.kernels.sortnet import LANES
+from astrobench.kernels.sortnet import LANES, part
 
 FLOAT32, UINT16, UINT16_FITS = range(3)
+CACHE_LINE = 64  # bytes
 INF = np.float32(np.inf)
 ZERO = np.float32(0)
 ONE = np.float32(1)
@@ -27,32 +32,68 @@ _WINSOR_CLAMP = np.float32(WINSOR_CLAMP)
 _WINSOR_TO_SIGMA = np.float32(WINSOR_TO_SIGMA)
 
 
-@njit(nogil=True, error_model="numpy")
+@intrinsic
+def _prefetch(context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line that holds ``array[index]``; any index is safe."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        address = builder.bitcast(builder.gep(view.data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(fetch, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+@part
+def prefetch_block(kind, floats, words, step, n, start):
+    """Ask for the samples of a block ahead of its turn.
+
+    A block reads a few cache lines from each of N rows; the hardware sees no stream in that.
+    """
+    if kind == FLOAT32:
+        for k in range(n):
+            for line in range(0, LANES, CACHE_LINE // 4):
+                _prefetch(floats, k * step + start + line)
+    else:
+        for k in range(n):
+            for line in range(0, LANES, CACHE_LINE // 2):
+                _prefetch(words, k * step + start + line)
+
+
+@part
 def native(stored):
     """Undo FITS storage of unsigned 16-bit numbers: big-endian, offset by 32768."""
     swapped = np.uint16((stored >> np.uint16(8)) | np.uint16(stored << np.uint16(8)))
     return np.uint16(swapped ^ np.uint16(0x8000))
 
 
-@njit(nogil=True, error_model="numpy")
-def load_row(kind, floats, words, start, m, gain, offset, row):
-    """Normalise ``m`` samples of one frame: two roundings, as numpy does, so that masks can be rebuilt."""
-    if kind == FLOAT32:
-        source = floats[start : start + m]
-        for p in range(m):
-            y = source[p] * gain + offset
-            row[p] = y if abs(y) < INF else INF
-    elif kind == UINT16:
-        counts = words[start : start + m]
-        for p in range(m):
-            row[p] = np.float32(counts[p]) * gain + offset
-    else:
-        counts = words[start : start + m]
-        for p in range(m):
-            row[p] = np.float32(native(counts[p])) * gain + offset
+@part
+def load_block(kind, floats, words, step, n, start, m, gain, offset, block):
+    """Normalise ``m`` samples of every frame: two roundings, as numpy does, so that masks can be rebuilt."""
+    for k in range(n):
+        g = gain[k]
+        o = offset[k]
+        at = k * step + start
+        if kind == FLOAT32:
+            for p in range(m):
+                y = floats[np.uintp(at + p)] * g + o
+                block[k, p] = y if abs(y) < INF else INF
+        elif kind == UINT16:
+            for p in range(m):
+                block[k, p] = np.float32(words[np.uintp(at + p)]) * g + o
+        else:
+            for p in range(m):
+                block[k, p] = np.float32(native(words[np.uintp(at + p)])) * g + o
+        for p in range(m, LANES):
+            block[k, p] = INF
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def raw_sample(kind, floats, words, i):
     """One sample as recorded, float32."""
     if kind == FLOAT32:
@@ -62,48 +103,50 @@ def raw_sample(kind, floats, words, i):
     return np.float32(native(words[i]))
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def count_valid(block, n, valid):
     """Valid samples per lane of an unsorted or sorted block."""
     for p in range(LANES):
         valid[p] = 0
     for k in range(n):
-        row = block[k]
         for p in range(LANES):
-            valid[p] += np.int32(1) if row[p] < INF else np.int32(0)
+            valid[p] += np.int32(1) if block[k, p] < INF else np.int32(0)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def extremes(block, n, lowest, highest):
     """Smallest and largest valid sample per lane of an unsorted block (+inf, -inf where none)."""
     for p in range(LANES):
         lowest[p] = INF
         highest[p] = -INF
-    for k in range(n):
-        row = block[k]
+    for k in range(0, n, 2):
         for p in range(LANES):
-            y = row[p]
-            lowest[p] = y if y < lowest[p] else lowest[p]
-            z = y if y < INF else -INF
-            highest[p] = z if z > highest[p] else highest[p]
+            x = block[k, p]
+            y = block[k + 1, p]
+            low = x if x < y else y
+            x = x if x < INF else -INF
+            y = y if y < INF else -INF
+            high = x if x > y else y
+            a = lowest[p]
+            b = highest[p]
+            lowest[p] = low if low < a else a
+            highest[p] = high if high > b else b
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def sorted_marks(block, n, valid, lowest, highest, median):
     """Count, ends and median of every lane of a sorted block (NaN where nothing is valid)."""
     full = True
-    last = block[n - 1]
     for p in range(LANES):
-        full &= last[p] < INF
+        full &= block[n - 1, p] < INF
     if full:
-        first = block[0]
-        a = block[(n - 1) >> 1]
-        b = block[n >> 1]
+        a = (n - 1) >> 1
+        b = n >> 1
         for p in range(LANES):
             valid[p] = n
-            lowest[p] = first[p]
-            highest[p] = last[p]
-            median[p] = np.float32(0.5) * (a[p] + b[p])
+            lowest[p] = block[0, p]
+            highest[p] = block[n - 1, p]
+            median[p] = np.float32(0.5) * (block[a, p] + block[b, p])
         return True
     count_valid(block, n, valid)
     for p in range(LANES):
@@ -119,28 +162,24 @@ def sorted_marks(block, n, valid, lowest, highest, median):
     return False
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def moments(block, n, median, sum1, sum2):
     """Sums of d and d*d about the median. Four rows a turn keep the sums in registers; padding adds nothing."""
     for p in range(LANES):
         sum1[p] = ZERO
         sum2[p] = ZERO
     for k in range(0, n, 4):
-        r0 = block[k]
-        r1 = block[k + 1]
-        r2 = block[k + 2]
-        r3 = block[k + 3]
         for p in range(LANES):
             c = median[p]
-            d0 = r0[p] - c if r0[p] < INF else ZERO
-            d1 = r1[p] - c if r1[p] < INF else ZERO
-            d2 = r2[p] - c if r2[p] < INF else ZERO
-            d3 = r3[p] - c if r3[p] < INF else ZERO
+            d0 = block[k, p] - c if block[k, p] < INF else ZERO
+            d1 = block[k + 1, p] - c if block[k + 1, p] < INF else ZERO
+            d2 = block[k + 2, p] - c if block[k + 2, p] < INF else ZERO
+            d3 = block[k + 3, p] - c if block[k + 3, p] < INF else ZERO
             sum1[p] = sum1[p] + ((d0 + d1) + (d2 + d3))
             sum2[p] = sum2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
     """Scale per lane below which one of the ends is rejected; 0 where nothing can be.
 
@@ -156,7 +195,7 @@ def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
         reached[p] = far if live else ZERO
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def screen_sigma(valid, sum1, sum2, reached, flag):
     """Flag lanes whose standard deviation is below the scale at which an end falls."""
     for p in range(LANES):
@@ -165,7 +204,7 @@ def screen_sigma(valid, sum1, sum2, reached, flag):
         flag[p] = reached[p] > ZERO and not (variance > reached[p] * reached[p])
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def screen_mad(block, n, valid, median, reached, count, flag):
     """Flag lanes where at least half the samples lie nearer than the MAD that lets the ends stay.
 
@@ -174,23 +213,19 @@ def screen_mad(block, n, valid, median, reached, count, flag):
     for p in range(LANES):
         count[p] = 0
     for k in range(0, n, 4):
-        r0 = block[k]
-        r1 = block[k + 1]
-        r2 = block[k + 2]
-        r3 = block[k + 3]
         for p in range(LANES):
             c = median[p]
             t = reached[p] * (ONE / _MAD_TO_SIGMA)
-            near = np.int32(1) if abs(r0[p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(r1[p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(r2[p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(r3[p] - c) < t else np.int32(0)
+            near = np.int32(1) if abs(block[k, p] - c) < t else np.int32(0)
+            near += np.int32(1) if abs(block[k + 1, p] - c) < t else np.int32(0)
+            near += np.int32(1) if abs(block[k + 2, p] - c) < t else np.int32(0)
+            near += np.int32(1) if abs(block[k + 3, p] - c) < t else np.int32(0)
             count[p] += near
     for p in range(LANES):
         flag[p] = reached[p] > ZERO and count[p] >= (valid[p] + 1) >> 1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2, flag):
     """Flag lanes whose Winsorised sigma may be below the scale S at which an end falls; one pass, no iteration.
 
@@ -202,17 +237,13 @@ def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2
         work1[p] = ZERO
         work2[p] = ZERO
     for k in range(0, n, 4):
-        r0 = block[k]
-        r1 = block[k + 1]
-        r2 = block[k + 2]
-        r3 = block[k + 3]
         for p in range(LANES):
             c = median[p]
             t = reached[p] * _WINSOR_CLAMP
-            d0 = r0[p] - c if r0[p] < INF else ZERO
-            d1 = r1[p] - c if r1[p] < INF else ZERO
-            d2 = r2[p] - c if r2[p] < INF else ZERO
-            d3 = r3[p] - c if r3[p] < INF else ZERO
+            d0 = block[k, p] - c if block[k, p] < INF else ZERO
+            d1 = block[k + 1, p] - c if block[k + 1, p] < INF else ZERO
+            d2 = block[k + 2, p] - c if block[k + 2, p] < INF else ZERO
+            d3 = block[k + 3, p] - c if block[k + 3, p] < INF else ZERO
             d0 = d0 if d0 < t else t
             d1 = d1 if d1 < t else t
             d2 = d2 if d2 < t else t
@@ -232,16 +263,25 @@ def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2
         flag[p] = reached[p] > ZERO and not (variance >= s and clamped >= s)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def screen_gesd(
-    flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, work1, work2, first, last, x_low, x_high, flag
+    flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, floats, ints, lower_end, flag
 ):
     """Flag lanes where some R_i may exceed lambda_i: all removals of the exact test, on float32 running sums.
 
     ``limits2`` (K, LANES) float32 holds lambda_i squared for each lane's own count, +inf behind its last. The
     sums stay good until an R_i exceeds its limit, and from then on the lane is flagged anyway; so are lanes
-    where the two ends are about equally far, because the exact test may take the other one.
+    where the two ends are about equally far, because the exact test may take the other one. ``floats``,
+    ``ints`` and ``lower_end`` are scratch.
     """
+    work1 = floats[0]
+    work2 = floats[1]
+    x_low = floats[2]
+    x_high = floats[3]
+    fetched = floats[4]
+    first = ints[0]
+    last = ints[1]
+    fetch = ints[2]
     for p in range(LANES):
         work1[p] = sum1[p]
         work2[p] = sum2[p]
@@ -251,7 +291,6 @@ def screen_gesd(
         x_high[p] = highest[p] - median[p]
         flag[p] = False
     for i in range(steps):
-        row = limits2[i]
         for p in range(LANES):
             v = np.float32(valid[p] - i)
             mean = work1[p] / v
@@ -263,10 +302,10 @@ def screen_gesd(
             other = above if low else below
             least = floor2 * (v - ONE)
             scale = squares if squares > least else least
-            over = far * far * (v - ONE) > row[p] * scale * (ONE - MARGIN)
+            over = far * far * (v - ONE) > limits2[i, p] * scale * (ONE - MARGIN)
             tie = far - other <= TIE_MARGIN * far
             spent = squares < SPENT * sum2[p]
-            flag[p] |= (row[p] < INF) & (over | tie | spent)
+            flag[p] |= (limits2[i, p] < INF) & (over | tie | spent)
             d = x_low[p] if low else x_high[p]
             work1[p] -= d
             work2[p] -= d * d
@@ -275,17 +314,22 @@ def screen_gesd(
             first[p] = a
             last[p] = b
             a = a if a < b else b
-            b = b if b > np.int32(0) else np.int32(0)
             index = a if low else b
             index = index if index > np.int32(0) else np.int32(0)
-            x = flat[index * np.int32(LANES) + np.int32(p)] - median[p]
+            fetch[p] = index * np.int32(LANES) + np.int32(p)
+            lower_end[p] = low
+        for p in range(LANES):  # apart, or the compiler cannot know that the loads meet none of the stores
+            fetched[p] = flat[np.uintp(fetch[p])]
+        for p in range(LANES):
+            x = fetched[p] - median[p]
+            low = lower_end[p]
             x_low[p] = x if low else x_low[p]
             x_high[p] = x_high[p] if low else x
     for p in range(LANES):
         flag[p] &= highest[p] > lowest[p]
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def screen_percentile(valid, median, lowest, highest, k_low, k_high, flag):
     """Flag lanes with an end farther from the median than its share of the median."""
     for p in range(LANES):
@@ -297,7 +341,7 @@ def screen_percentile(valid, median, lowest, highest, k_low, k_high, flag):
         flag[p] = valid[p] > 1 and c > ZERO and (low or high)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, share, flag):
     """Flag lanes with a sample beyond its own frame's known noise about the median. ``block`` is unsorted."""
     low2 = k_low * k_low * (ONE - MARGIN)
@@ -305,13 +349,15 @@ def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, shar
     for p in range(LANES):
         flag[p] = False
     for k in range(n):
-        row = block[k]
+        sky_k = sky[k]
+        floor_k = floor[k]
+        slope_k = slope[k]
         for p in range(LANES):
             c = median[p]
-            signal = c - sky[k]
+            signal = c - sky_k
             signal = signal if signal > ZERO else ZERO
-            variance = floor[k] + slope[k] * signal + (share * signal) * (share * signal)
-            y = row[p]
+            variance = floor_k + slope_k * signal + (share * signal) * (share * signal)
+            y = block[k, p]
             d = y - c
             k2 = high2 if d > ZERO else low2
             slack = abs(d) + LEVEL_ROUNDING * abs(c)
@@ -320,38 +366,81 @@ def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, shar
         flag[p] &= valid[p] > 1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def plain_sums(block, n, sum_y, sum_yy):
-    """Float64 sums of valid samples of an unsorted block."""
+    """Float64 sums of valid samples of an unsorted block; rows come in pairs, padding adds nothing."""
     for p in range(LANES):
         sum_y[p] = 0.0
         sum_yy[p] = 0.0
-    for k in range(n):
-        row = block[k]
+    for k in range(0, n, 2):
         for p in range(LANES):
-            y = np.float64(row[p] if row[p] < INF else ZERO)
-            sum_y[p] += y
-            sum_yy[p] += y * y
+            y = np.float64(block[k, p] if block[k, p] < INF else ZERO)
+            z = np.float64(block[k + 1, p] if block[k + 1, p] < INF else ZERO)
+            sum_y[p] += y + z
+            sum_yy[p] += y * y + z * z
 
 
-@njit(nogil=True, error_model="numpy")
-def weighted_sums(block, n, weight, sum_w, sum_ww, sum_wy, sum_wyy, used):
-    """Float64 weighted sums of valid samples of an unsorted block; ``used`` counts weights above 0."""
+@part
+def weighted_sums(block, n, weight, sums):
+    """Float64 sums over the valid samples of an unsorted block: w, w y, w y y and the count of w above 0."""
+    sum_w = sums[0]
+    sum_wy = sums[1]
+    sum_wyy = sums[2]
+    used = sums[3]
     for p in range(LANES):
         sum_w[p] = 0.0
-        sum_ww[p] = 0.0
         sum_wy[p] = 0.0
         sum_wyy[p] = 0.0
         used[p] = 0.0
-    for k in range(n):
-        row = block[k]
-        w_row = weight[k]
+    for k in range(0, n, 2):
         for p in range(LANES):
-            valid = row[p] < INF
-            y = np.float64(row[p] if valid else ZERO)
-            w = np.float64(w_row[p] if valid else ZERO)
-            sum_w[p] += w
-            sum_ww[p] += w * w
-            sum_wy[p] += w * y
-            sum_wyy[p] += (w * y) * y
-            used[p] += 1.0 if w > 0.0 else 0.0
+            a = block[k, p] < INF
+            b = block[k + 1, p] < INF
+            y = np.float64(block[k, p] if a else ZERO)
+            z = np.float64(block[k + 1, p] if b else ZERO)
+            v = weight[k, p] if a else ZERO
+            w = weight[k + 1, p] if b else ZERO
+            vy = np.float64(v) * y
+            wz = np.float64(w) * z
+            sum_w[p] += np.float64(v) + np.float64(w)
+            sum_wy[p] += vy + wz
+            sum_wyy[p] += vy * y + wz * z
+            used[p] += (1.0 if v > ZERO else 0.0) + (1.0 if w > ZERO else 0.0)
+
+
+@part
+def run_moments(block, first, last, median, sum1, sum2):
+    """Sums of d and d*d about the median over the sorted rows ``first`` to ``last``."""
+    for p in range(LANES):
+        sum1[p] = ZERO
+        sum2[p] = ZERO
+    for k in range(first, last + 1):
+        for p in range(LANES):
+            d = block[k, p] - median[p]
+            sum1[p] += d
+            sum2[p] += d * d
+
+
+@part
+def screen_ranks(block, n, first, last, flag):
+    """Flag lanes where a fixed cut of the sorted rows would separate equal samples."""
+    for p in range(LANES):
+        flag[p] = False
+    if first > 0:
+        for p in range(LANES):
+            flag[p] |= block[first - 1, p] == block[first, p]
+    if last < n - 1:
+        for p in range(LANES):
+            flag[p] |= block[last + 1, p] == block[last, p]
+
+
+@part
+def count_outside(block, n, m, low, high, flag, rejected):
+    """Count the samples outside [low, high] per frame of an unsorted block; flagged lanes are left out."""
+    for k in range(n):
+        count = np.int32(0)
+        for p in range(m):
+            y = block[k, p]
+            outside = (y < low[p]) | ((y > high[p]) & (y < INF))
+            count += np.int32(1) if outside & (not flag[p]) else np.int32(0)
+        rejected[k] += count

@@ -1,10 +1,10 @@
 """Combine one pixel in float64: fetch its samples in frame order, mark the rejected, give value and variance."""
 
 import numpy as np
-from numba import njit
 
 from astrobench.kernels.integrate_lanes import INF, raw_sample
-from astrobench.kernels.reject import median_of_run, model_variance
+from astrobench.kernels.reject import median_of_run, model_variance, run_sums, sort_upwards
+from astrobench.kernels.sortnet import LANES, part
 
 MEAN, MEDIAN, SUM, MIN, MAX = range(5)
 COMBINATIONS = {"mean": MEAN, "median": MEDIAN, "sum": SUM, "min": MIN, "max": MAX}
@@ -13,7 +13,7 @@ KEPT, REJECTED, MISSING, SATURATED = range(4)  # codes of a sample
 HALF_WEIGHT_ROUNDING = 1e-12  # relative: cumulative weights this close to one half count as exactly half
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def gather(data, frames, judging, q, values, judged_values, weights, code):
     """Fetch the samples of pixel ``q`` in frame order.
 
@@ -26,13 +26,13 @@ def gather(data, frames, judging, q, values, judged_values, weights, code):
     kept = 0
     cut = 0
     for k in range(gain.size):
-        x = raw_sample(kind, floats, words, k * step + q)
+        x = raw_sample(kind, floats, words, np.uintp(k * step + q))
         y = x * gain[k] + offset[k]
-        z = judged[k * judged_step + q] if judging_apart else y
+        z = judged[np.uintp(k * judged_step + q)] if judging_apart else y
         w = weight[k]
         good = abs(y) < INF and abs(z) < INF
         if sharing:
-            s = share[k * share_step + q]
+            s = share[np.uintp(k * share_step + q)]
             good = good and s > 0 and s < INF
             w = w * s
         values[k] = np.float64(y)
@@ -53,7 +53,47 @@ def gather(data, frames, judging, q, values, judged_values, weights, code):
                     judged_values[k] = np.inf
 
 
-@njit(nogil=True, error_model="numpy")
+@part
+def leave_out_saturated(data, frames, judging, start, m, block, saturated, values, judged_values, weights, code):
+    """Turn saturated samples of a block into missing ones and count them, unless a pixel has no others."""
+    kind, floats, words, step, pixels = data
+    saturation = frames[3]
+    n = saturation.size
+    for p in range(LANES):
+        saturated[p] = 0
+    for k in range(n):
+        limit = saturation[k]
+        for p in range(m):
+            x = raw_sample(kind, floats, words, np.uintp(k * step + start + p))
+            saturated[p] += np.int32(1) if (x >= limit) & (block[k, p] < INF) else np.int32(0)
+    for p in range(m):
+        if saturated[p] > 0:
+            gather(data, frames, judging, start + p, values, judged_values, weights, code)
+            saturated[p] = 0
+            for k in range(n):
+                block[k, p] = np.float32(judged_values[k])
+                saturated[p] += np.int32(1) if code[k] == SATURATED else np.int32(0)
+
+
+@part
+def gather_plain(data, frames, q, values):
+    """Fetch the normalised samples of pixel ``q`` in frame order, +inf where there is none."""
+    kind, floats, words, step, pixels = data
+    gain, offset, weight, saturation, weighted, saturating = frames
+    for k in range(gain.size):
+        y = raw_sample(kind, floats, words, np.uintp(k * step + q)) * gain[k] + offset[k]
+        values[k] = np.float64(y) if abs(y) < INF else np.inf
+
+
+@part
+def count_cut(values, low, high, rejected):
+    """Count per frame the valid samples outside [low, high]."""
+    for k in range(values.size):
+        x = values[k]
+        rejected[k] += np.int64(1) if (x < low) | ((x > high) & (x < np.inf)) else np.int64(0)
+
+
+@part
 def mark_rejected(column, judged_values, code, count, first, last, high_index_first):
     """Mark the frames behind the ends of the surviving run; among equal samples by frame index."""
     low = column[first]
@@ -84,10 +124,10 @@ def mark_rejected(column, judged_values, code, count, first, last, high_index_fi
                 high_ties -= 1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def weighted_median(values, weights, code, work):
     """Mean of the lower and upper weighted median of the kept samples with weight; NaN without any."""
-    n = 0
+    n = np.int64(0)
     total = 0.0
     equal = True
     first = -1
@@ -101,9 +141,10 @@ def weighted_median(values, weights, code, work):
             n += 1
     if n == 0:
         return np.nan
-    column = np.sort(work[:n])
+    column = work
+    sort_upwards(column, n)
     if equal:
-        return median_of_run(column, 0, n - 1)
+        return median_of_run(column, np.int64(0), n - 1)
     low = 0
     high = n - 1
     half = 0.5 * total
@@ -124,7 +165,7 @@ def weighted_median(values, weights, code, work):
     return column[low]
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def weight_up_to(values, weights, code, limit):
     """Weight of the kept samples not above ``limit``."""
     total = 0.0
@@ -134,34 +175,34 @@ def weight_up_to(values, weights, code, limit):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
-def known_variance(samples, weights, level, model):
-    """Variance of a weighted mean whose samples have known noise; one lane of an unsorted block."""
+@part
+def known_variance(block, weights, p, weighted, level, model):
+    """Variance of the weighted mean of lane ``p`` of an unsorted block whose samples have known noise."""
     sky, floor, slope, share, noisy = model
     total = 0.0
     square = 0.0
     for k in range(sky.size):
-        if samples[k] < INF:
-            w = np.float64(weights[k])
+        if block[k, p] < INF:
+            w = np.float64(weights[k, p]) if weighted else 1.0
             total += w
             square += w * w * model_variance(level, sky[k], floor[k], slope[k], share)
     return square / (total * total)
 
 
-@njit(nogil=True, error_model="numpy")
-def known_variance_equal(samples, level, model):
-    """`known_variance` with equal weights."""
+@part
+def known_variance_cut(values, low, high, level, model):
+    """Variance of the plain mean of the samples within [low, high], each with its frame's known noise."""
     sky, floor, slope, share, noisy = model
     total = 0.0
     square = 0.0
     for k in range(sky.size):
-        if samples[k] < INF:
+        if values[k] >= low and values[k] <= high:
             total += 1.0
             square += model_variance(level, sky[k], floor[k], slope[k], share)
     return square / (total * total)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def combine_one(
     values, weights, code, combine, weighted, column, first, last, judging_apart, model, median_factor, work
 ):
@@ -212,3 +253,25 @@ def combine_one(
     if combine == MEDIAN:
         variance *= median_factor[used]
     return value, variance, total
+
+
+@part
+def combine_run(
+    combine, column, first, last, origin, middle, sum1, sum2, frame_values, model, median_factor
+):
+    """Value and variance of a run of sorted samples of equal weight, from `reject.sum_outwards`."""
+    n = last - first + 1
+    s1, s2 = run_sums(sum1, sum2, middle, first, last)
+    value = origin + s1 / n
+    variance = max(s2 - s1 * s1 / n, 0.0) / ((n - 1.0) * n) if n > 1 else np.nan
+    if combine == MIN:
+        return column[first], np.nan
+    if combine == MAX:
+        return column[last], np.nan
+    if combine == MEDIAN:
+        value = median_of_run(column, first, last)
+    if model[4]:
+        variance = known_variance_cut(frame_values, column[first], column[last], value, model)
+    if combine == MEDIAN:
+        variance *= median_factor[n]
+    return value, variance

@@ -15,7 +15,8 @@ float64, the same samples in frame order with +inf where there is none.
 import math
 
 import numpy as np
-from numba import njit
+
+from astrobench.kernels.sortnet import part
 
 NONE, SIGMA, MAD, WINSORIZED, GESD, MINMAX, PERCENTILE, MODEL = range(8)
 RULES = {
@@ -29,8 +30,8 @@ RULES = {
     "model": MODEL,
 }
 
-KEEP_DEVIATION = 3  # fewer survivors than this say nothing about their own scatter
-KEEP_KNOWN = 1  # rules whose scale does not come from the samples
+KEEP_DEVIATION = np.int64(3)  # fewer survivors than this say nothing about their own scatter
+KEEP_KNOWN = np.int64(1)  # rules whose scale does not come from the samples
 
 MAD_TO_SIGMA = 1.482602218505602  # 1 / norm.ppf(0.75)
 ADEV_TO_SIGMA = 1.2533141373155003  # sqrt(pi / 2): mean absolute deviation to sigma
@@ -40,14 +41,27 @@ WINSOR_TOLERANCE = 5e-4
 WINSOR_PASSES = 100
 
 
-@njit(nogil=True, error_model="numpy")
+@part
+def sort_upwards(values, count):
+    """Sort ``values[:count]`` in place (Shell's method, Ciura's gaps: little code, quick for some hundreds)."""
+    for gap in (301, 132, 57, 23, 10, 4, 1):
+        for i in range(gap, count):
+            x = values[i]
+            j = i
+            while j >= gap and values[j - gap] > x:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = x
+
+
+@part
 def median_of_run(column, low, high):
     """Median of ``column[low:high + 1]``."""
     total = low + high
     return 0.5 * (column[total >> 1] + column[(total + 1) >> 1])
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def sum_outwards(column, low, high, centre, sum1, sum2):
     """Fill running sums of d and d*d, d = column - centre, from the middle of the run to both ends.
 
@@ -74,7 +88,7 @@ def sum_outwards(column, low, high, centre, sum1, sum2):
     return middle
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def run_sums(sum1, sum2, middle, low, high):
     """Sums of d and d*d over ``column[low:high + 1]`` from `sum_outwards`."""
     s1 = 0.0
@@ -94,7 +108,7 @@ def run_sums(sum1, sum2, middle, low, high):
     return s1, s2
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def nth_frame_with(frames, value, skip):
     """Index of the (skip + 1)-th frame whose sample equals ``value``."""
     for k in range(frames.size):
@@ -105,7 +119,7 @@ def nth_frame_with(frames, value, skip):
     return frames.size
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def low_end_first(column, frames, count, low, high):
     """Break a tie between the two ends of the run: True when the lower one has the lower frame index."""
     below = 0
@@ -117,7 +131,7 @@ def low_end_first(column, frames, count, low, high):
     return nth_frame_with(frames, column[low], below) < nth_frame_with(frames, column[high], above)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, keep):
     """One clipping pass over the run; returns the new run and whether another pass makes sense."""
     if not scale > 0.0:
@@ -149,7 +163,7 @@ def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, ke
     return low, high, False
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def mad_of_run(column, low, high, centre):
     """Median of |x - centre|: the nearest samples form a window of the sorted run; binary search."""
     n = high - low + 1
@@ -173,7 +187,7 @@ def mad_of_run(column, low, high, centre):
     return 0.5 * (max(below, above) + following)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def mad_scale(column, low, high, centre):
     """1.4826 MAD; where that is 0 (most samples equal) sqrt(pi / 2) times the mean absolute deviation."""
     scale = MAD_TO_SIGMA * mad_of_run(column, low, high, centre)
@@ -185,15 +199,16 @@ def mad_scale(column, low, high, centre):
     return ADEV_TO_SIGMA * total / (high - low + 1)
 
 
-@njit(nogil=True, error_model="numpy")
-def winsor_scale(column, low, high, centre, sum1, sum2):
+@part
+def winsor_scale(column, low, high, centre, origin, middle, sum1, sum2):
     """Sigma of the run by iterated Winsorisation about its median (Huber; Siril, PixInsight 1.8).
 
     Each pass clamps the already clamped samples, so the clamp only tightens and the count of clamped samples
     at either end only grows: a pass costs a few steps of two indices.
     """
     n = high - low + 1
-    middle = sum_outwards(column, low, high, centre, sum1, sum2)
+    upper_half = low + (n >> 1)
+    shift = centre - origin
     s1, s2 = run_sums(sum1, sum2, middle, low, high)
     sigma = math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1))
     clamp = np.inf
@@ -203,15 +218,16 @@ def winsor_scale(column, low, high, centre, sum1, sum2):
         if not sigma > 0.0:
             break
         clamp = min(clamp, WINSOR_CLAMP * sigma)
-        while first < middle and centre - column[first] > clamp:
+        while first < upper_half and centre - column[first] > clamp:
             first += 1
-        while last >= middle and column[last] - centre > clamp:
+        while last >= upper_half and column[last] - centre > clamp:
             last -= 1
         s1, s2 = run_sums(sum1, sum2, middle, first, last)
-        n_low = first - low
-        n_high = high - last
-        s1 += clamp * (n_high - n_low) if n_low + n_high > 0 else 0.0
-        s2 += clamp * clamp * (n_high + n_low) if n_low + n_high > 0 else 0.0
+        inside = last - first + 1
+        s2 += shift * (inside * shift - 2.0 * s1)
+        s1 -= inside * shift
+        s1 += clamp * ((high - last) - (first - low))
+        s2 += clamp * clamp * (n - inside)
         before = sigma
         sigma = WINSOR_TO_SIGMA * math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1))
         if turn >= 1 and abs(sigma - before) < WINSOR_TOLERANCE * before:
@@ -219,49 +235,55 @@ def winsor_scale(column, low, high, centre, sum1, sum2):
     return sigma
 
 
-@njit(nogil=True, error_model="numpy")
-def clip_iterated(rule, column, frames, count, k_low, k_high, passes, floor, sum1, sum2):
-    """Sigma, MAD and Winsorised clipping about the median of the survivors; returns the surviving run."""
-    low = 0
+@part
+def clip_iterated(rule, column, frames, count, k_low, k_high, passes, floor, origin, middle, sum1, sum2):
+    """Clip about the median of the survivors; returns the surviving run.
+
+    Scale: standard deviation (sigma), MAD (mad), Winsorised sigma (winsorized), each at least ``floor``, or the
+    median itself, once (percentile: distance as a share of the median; needs data with a true zero).
+    """
+    low = np.int64(0)
     high = count - 1
+    keep = KEEP_DEVIATION
+    if rule == PERCENTILE:
+        keep = KEEP_KNOWN
+        passes = min(passes, 1)
     for _ in range(passes):
-        if high - low + 1 <= KEEP_DEVIATION:
+        n = high - low + 1
+        if n <= keep:
             break
         centre = median_of_run(column, low, high)
-        if rule == MAD:
-            scale = mad_scale(column, low, high, centre)
+        if rule == PERCENTILE:
+            scale = centre
+        elif rule == MAD:
+            scale = max(mad_scale(column, low, high, centre), floor)
         elif rule == WINSORIZED:
-            scale = winsor_scale(column, low, high, centre, sum1, sum2)
+            scale = max(winsor_scale(column, low, high, centre, origin, middle, sum1, sum2), floor)
         else:
-            middle = sum_outwards(column, low, high, centre, sum1, sum2)
             s1, s2 = run_sums(sum1, sum2, middle, low, high)
-            n = high - low + 1
-            scale = math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1))
-        low, high, more = clip_ends(
-            column, frames, count, low, high, centre, max(scale, floor), k_low, k_high, KEEP_DEVIATION
-        )
+            scale = max(math.sqrt(max(s2 - s1 * s1 / n, 0.0) / (n - 1)), floor)
+        low, high, more = clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, keep)
         if not more:
             break
     return low, high
 
 
-@njit(nogil=True, error_model="numpy")
-def gesd(column, frames, count, limits, floor, sum1, sum2):
+@part
+def gesd(column, frames, count, limits, row, floor, origin, middle, sum1, sum2):
     """Generalised extreme studentised deviate test (Rosner 1983; NIST handbook 1.3.5.17.3).
 
     The sample farthest from the mean is always an end of the run, so a removal costs two loads. The number of
     outliers is the largest i with R_i > lambda_i, found by going through all of them.
 
-    ``limits`` (K,) float64 holds lambda_1... for this count, +inf behind the last.
+    ``limits[row]`` holds lambda_1... for this count, +inf behind the last.
     """
-    low = 0
+    low = np.int64(0)
     high = count - 1
     best_low = low
     best_high = high
-    centre = median_of_run(column, low, high)
-    middle = sum_outwards(column, low, high, centre, sum1, sum2)
-    for i in range(limits.size):
-        if limits[i] == np.inf:
+    for i in range(limits.shape[1]):
+        limit = limits[row, i]
+        if limit == np.inf:
             break
         n = high - low + 1
         s1, s2 = run_sums(sum1, sum2, middle, low, high)
@@ -269,21 +291,21 @@ def gesd(column, frames, count, limits, floor, sum1, sum2):
         scale = max(math.sqrt(max(s2 - s1 * mean, 0.0) / (n - 1)), floor)
         if not scale > 0.0:
             break
-        below = mean - (column[low] - centre)
-        above = (column[high] - centre) - mean
+        below = mean - (column[low] - origin)
+        above = (column[high] - origin) - mean
         if below > above or (below == above and low_end_first(column, frames, count, low, high)):
             low += 1
             farthest = below
         else:
             high -= 1
             farthest = above
-        if farthest / scale > limits[i]:
+        if farthest / scale > limit:
             best_low = low
             best_high = high
     return best_low, best_high
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def minmax(count, n_low, n_high):
     """Drop the lowest and highest samples; counts are cut in proportion when nothing would be left."""
     allowed = max(0, count - KEEP_KNOWN)
@@ -294,26 +316,14 @@ def minmax(count, n_low, n_high):
     return n_low, count - 1 - n_high
 
 
-@njit(nogil=True, error_model="numpy")
-def percentile(column, frames, count, share_low, share_high):
-    """Drop samples farther from the median than a share of the median (needs data with a true zero)."""
-    if count < 2:
-        return 0, count - 1
-    centre = median_of_run(column, 0, count - 1)
-    low, high, _ = clip_ends(
-        column, frames, count, 0, count - 1, centre, centre, share_low, share_high, KEEP_KNOWN
-    )
-    return low, high
-
-
-@njit(nogil=True, error_model="numpy")
+@part
 def model_variance(level, sky, floor, slope, share):
     """Variance of a sample of known noise whose true value is ``level``; all in normalised units."""
     signal = max(level - sky, 0.0)
     return floor + slope * signal + (share * signal) ** 2
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def model(column, frames, code, count, k_low, k_high, passes, sky, floor, slope, share, deviation):
     """Clip about the median by each frame's known noise; marks ``code`` (N,) int8 with 1 where rejected.
 
@@ -326,7 +336,7 @@ def model(column, frames, code, count, k_low, k_high, passes, sky, floor, slope,
     for _ in range(passes):
         if n <= KEEP_KNOWN:
             break
-        centre = median_of_run(column, 0, n - 1)
+        centre = median_of_run(column, np.int64(0), n - 1)
         candidates = 0
         for k in range(frames.size):
             deviation[k] = 0.0
