@@ -17,8 +17,8 @@ from astrobench.errors import InputError
 from astrobench.files.choosing import choose, filter_class
 from astrobench.files.finding import Found, Source, find_files, natural
 from astrobench.files.fits import sample_pixels
-from astrobench.files.headers import REPAIRS, read_facts
-from astrobench.files.kinds import kind_of
+from astrobench.files.headers import REPAIRS, HeaderFacts, read_facts
+from astrobench.files.kinds import Kind, kind_of
 from astrobench.files.layout import Layout, find_picture
 from astrobench.files.names import read_name
 from astrobench.frame import Frame
@@ -57,6 +57,9 @@ def scan_frames(
     _number_units(scanned)
     frames = [each.frame.replace(group=_group(each.frame)) for each in scanned]
     if named and len(frames) > 1 and not any(frame.kind == "light" for frame in frames):
+        context.report.fact(
+            "stacks_named", "All files are stacks and were named: they are stacked as lights."
+        )
         frames = [
             frame.replace(kind="light") if frame.kind in ("stack", "picture") else frame for frame in frames
         ]
@@ -98,6 +101,8 @@ def _frame_of(layout: Layout, name: str) -> _Scanned:
         cards, planes=planes, height=height, dtype=layout.dtype, name=told, folder=path.absolute().parent.name
     )
     kind = kind_of(cards, planes, told, path.absolute().parent.name)
+    if kind == "unknown":
+        kind = _kind_from_content(layout, planes, facts)
     values = {each.name: getattr(facts, each.name) for each in dataclasses.fields(facts)}
     repairs, unit = dict(values.pop("repairs")), values.pop("unit")
     values.update(_from_content(layout, facts.saturation, facts.pedestal, repairs))
@@ -131,6 +136,18 @@ def _from_content(
         repairs["pedestal_absent"] = f"{pedestal:g}"
         values["pedestal"] = 0.0
     return values
+
+
+def _kind_from_content(layout: Layout, planes: int, facts: HeaderFacts) -> Kind:
+    """Tell a finished picture from a sub where neither header nor name says anything.
+
+    Three colours on a scale of 0 to 1, without exposure and date, are what picture programs write.
+    """
+    if planes == 3 and layout.bitpix < 0 and not facts.exposure and facts.date is None:
+        sample = sample_pixels(layout)
+        if sample is not None and sample.size and float(sample.max()) <= 1.0:
+            return "picture"
+    return "light"
 
 
 def _by_time(each: _Scanned) -> tuple[bool, float, list[tuple[int, int, str]]]:

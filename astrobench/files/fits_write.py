@@ -55,7 +55,7 @@ def write_fits(path: Path, image: Image, *, private: bool = True) -> None:
     -----
     Nothing of the moment or the computer is written: the same image gives the same bytes.
     """
-    with written_beside(path) as beside, beside.open("wb", buffering=0) as file:
+    with written_beside(path) as beside, beside.open("wb") as file:
         _write_array(file, image.data, _primary_header(image, private))
         for name, array in image.maps():
             _write_array(file, array, _map_header(image, name))
@@ -80,7 +80,7 @@ def _write_array(file: BinaryIO, array: NDArray[Any], header: Header) -> None:
         block = part.astype(words)
         if unsigned:
             block ^= np.uint16(0x8000)
-        file.write(block.tobytes())
+        file.write(block.data)
     file.write(bytes(-(stored.size * words.itemsize) % BLOCK))
 
 

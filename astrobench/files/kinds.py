@@ -25,7 +25,7 @@ IMAGETYP: tuple[tuple[str, Kind], ...] = (
 )
 WORDS: tuple[tuple[str, Kind], ...] = (
     (r"(?:^|[_\W])(?:stack|stacked|integration|master[_ ]?light)(?:[_\W\d]|$)", "stack"),
-    (r"(?:^|[_\W])(?:result|final|processed)(?:[_\W\d]|$)", "picture"),
+    (r"(?:^|[_\W])(?:result|final|processed|truth)(?:[_\W\d]|$)", "picture"),
     (r"(?:^|[_\W])(?:master)?[_ ]?darks?(?:flats?)?(?:[_\W\d]|$)", "dark"),
     (r"(?:^|[_\W])(?:master)?[_ ]?flats?(?:[_\W\d]|$)", "flat"),
     (r"(?:^|[_\W])(?:master)?[_ ]?(?:bias(?:es)?|offsets?)(?:[_\W\d]|$)", "bias"),
@@ -61,6 +61,7 @@ def kind_of(cards: Cards, planes: int, name: NameFacts, folder: str) -> Kind:
     Returns
     -------
     kind : str
+        ``"unknown"`` where nothing tells; the content may decide.
     """
     if is_own(cards):
         return "picture" if cards.get("STRETCHD") is True else "stack"
@@ -80,4 +81,4 @@ def kind_of(cards: Cards, planes: int, name: NameFacts, folder: str) -> Kind:
                 return kind
     if number(cards, "EXPTIME", "EXPOSURE") == 0:
         return "bias"
-    return "light"
+    return "unknown"

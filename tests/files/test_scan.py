@@ -146,6 +146,17 @@ def test_one_stack_given_by_name_is_no_light_but_several_are(write_sub: WriteSub
     assert len(Frames.scan(paths, named=True).used) == 2
 
 
+def test_content_decides_where_header_and_name_say_nothing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(0, 1, (3, 50, 40)).astype(np.float32)
+    fits.writeto(tmp_path / "a.fits", noise)
+    fits.writeto(tmp_path / "b.fits", noise * 3000)
+    fits.writeto(tmp_path / "c.fits", noise[0], fits.Header({"EXPTIME": 10.0}))
+
+    kinds = {frame.name: frame.kind for frame in Frames.scan(tmp_path)}
+
+    assert kinds == {"a.fits": "picture", "b.fits": "light", "c.fits": "light"}
+
+
 def test_darks_and_flats_stay_known_and_are_not_lights(
     write_night: WriteNight, write_sub: WriteSub, tmp_path: Path
 ) -> None:
