@@ -19,6 +19,7 @@ SECONDS_PER_MEGAPIXEL = {"measure": 0.02, "register": 0.05, "stack": 0.02}
 FINISH_SECONDS_PER_MEGAPIXEL = 0.7
 START_SECONDS = 2.0
 BASE_MEMORY = 250e6  # Python, NumPy, Numba and the kernels
+MOST_FILLED = 0.95  # share of what is free that a run may take
 MAP_BYTES = 26  # bytes a pixel and channel of the master with all its maps
 
 
@@ -34,8 +35,8 @@ class Estimate:
         Rough time on this many workers.
     scratch, output, memory : float
         Bytes on the scratch disk, in the output folder, and resident at most.
-    scratch_free : float
-        Bytes free on the scratch disk.
+    scratch_free, output_free : float
+        Bytes free on the scratch disk and where the results go.
     """
 
     frames: int
@@ -45,46 +46,53 @@ class Estimate:
     output: float
     memory: float
     scratch_free: float
+    output_free: float
 
     def check(self) -> None:
-        """Raise `ProcessingError` where scratch will not fit."""
-        if self.scratch > 0.95 * self.scratch_free:
+        """Raise `ProcessingError` where scratch or the results will not fit."""
+        if self.scratch > MOST_FILLED * self.scratch_free:
             raise ProcessingError(
-                f"The run needs {self.scratch / 1e9:.1f} GB of scratch; {self.scratch_free / 1e9:.1f} GB are free. "
-                "Give --scratch a folder on a larger disk, or use fewer frames."
+                f"The run needs {self.scratch / 1e9:.1f} GB of scratch; {self.scratch_free / 1e9:.1f} GB are "
+                "free. Give --scratch a folder on a larger disk, or use fewer frames."
+            )
+        if self.output > MOST_FILLED * self.output_free:
+            raise ProcessingError(
+                f"The results need {self.output / 1e6:.0f} MB; {self.output_free / 1e6:.0f} MB are free "
+                "there. Name a folder on a larger disk with -o, or make room."
             )
 
     def lines(self) -> list[str]:
         """Return the estimate as sentences."""
         return [
             f"{self.frames} frames of {self.megapixels:.1f} megapixels",
-            f"about {_duration(self.seconds)}",
+            f"about {duration(self.seconds)}",
             f"{self.scratch / 1e9:.2f} GB of scratch ({self.scratch_free / 1e9:.0f} GB free)",
-            f"{self.output / 1e6:.0f} MB of output",
+            f"{self.output / 1e6:.0f} MB of results",
             f"at most {self.memory / 1e9:.2f} GB of memory",
         ]
 
 
-def estimate(frames: Frames, steps: Sequence[Step], context: Context) -> Estimate:
-    """Return what these steps will take on these frames."""
+def estimate(frames: Frames, steps: Sequence[Step], context: Context, output: Path) -> Estimate:
+    """Return what these steps will take on these frames, with the results going to the folder `output`."""
     used = list(frames.used)
     names = {step.name() for step in steps}
     pixels = float(np.median([frame.width * frame.height for frame in used])) if used else 0.0
     megapixels = pixels / 1e6
     colour = any(frame.bayer or frame.planes == 3 for frame in used)
     channels = 3 if colour else 1
-    seconds = sum(cost for name, cost in SECONDS_PER_MEGAPIXEL.items() if name in names) * megapixels * len(used)
-    finishing = [step for step in steps if step.area == "finish"]
-    seconds = START_SECONDS + seconds / max(1, context.workers) + FINISH_SECONDS_PER_MEGAPIXEL * megapixels * bool(
-        finishing
-    )
+    each = sum(cost for name, cost in SECONDS_PER_MEGAPIXEL.items() if name in names)
+    seconds = START_SECONDS + each * megapixels * len(used) / max(1, context.workers)
+    if any(step.area == "finish" for step in steps):
+        seconds += FINISH_SECONDS_PER_MEGAPIXEL * megapixels
     register = next((step for step in steps if step.name() == "register"), None)
     written = register is not None and getattr(register, "transform", "") != "none"
     scratch = 4.0 * pixels * channels * len(used) if written else 0.0
-    output = pixels * channels * (MAP_BYTES + 4)
+    results = pixels * channels * (MAP_BYTES + 4)
     one_frame = 4.0 * pixels * (1 + 2 * channels) * context.workers
-    memory = BASE_MEMORY + min(context.memory_budget, scratch or 4.0 * pixels * len(used)) + one_frame + 2 * output
-    return Estimate(len(used), megapixels, seconds, scratch, output, memory, _free(context.scratch))
+    buffers = min(context.memory_budget, scratch or 4.0 * pixels * len(used))
+    memory = BASE_MEMORY + buffers + one_frame + 2 * results
+    room = _free(context.scratch), _free(output)
+    return Estimate(len(used), megapixels, seconds, scratch, results, memory, *room)
 
 
 def _free(folder: Path) -> float:
@@ -93,5 +101,13 @@ def _free(folder: Path) -> float:
     return float(shutil.disk_usage(folder).free)
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def duration(seconds: float) -> str:
+    """Return a time in words: ``"40 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(round(whole / 60), 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"

@@ -58,7 +58,9 @@ def into_stack(cube: Cube, frame: str, x: float, y: float) -> tuple[float, float
 def _of_run(out: Path) -> tuple[Recipe, list[Path]]:
     """Return the recipe and the inputs of the run in a folder."""
     if not (out / MASTER).is_file() or not (out / REPORT).is_file():
-        raise InputError(f"{out} holds no run: {MASTER} and {REPORT} are needed. Give the folder that `run` wrote.")
+        raise InputError(
+            f"{out} holds no run: {MASTER} and {REPORT} are needed. Give the folder that `run` wrote."
+        )
     try:
         inputs = json.loads((out / REPORT).read_text(encoding="utf-8"))["inputs"]
     except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
