@@ -210,8 +210,10 @@ def _select(stars: Stars, which: NDArray[np.int64] | NDArray[np.bool_] | slice) 
 def _levels(mesh: F64, width: int) -> F32:
     """Enlarge the mesh along x to the full width."""
     centres = (np.arange(mesh.shape[1]) + 0.5) * SKY_BOX - 0.5
-    levels = np.stack([np.interp(np.arange(width), centres, row) for row in mesh])
-    return np.asarray(levels, np.float32)
+    levels = np.empty((len(mesh), width), np.float32)
+    for row, line in zip(mesh, levels, strict=True):
+        line[:] = np.interp(np.arange(width), centres, row)
+    return levels
 
 
 def _window(fwhm: float) -> tuple[float, float]:
@@ -220,10 +222,10 @@ def _window(fwhm: float) -> tuple[float, float]:
 
 
 def _taps(sigma: float) -> F32:
-    """Half of a unit-sum Gaussian, integrated over pixels' centres, cut at 3.5 sigma."""
+    """Half of a unit-sum Gaussian, cut at 3.5 sigma."""
     offsets = np.arange(int(np.ceil(3.5 * sigma)) + 1)
-    taps = np.exp(-0.5 * (offsets / sigma) ** 2)
-    return (taps / (2 * taps.sum() - taps[0])).astype(np.float32)
+    taps: F64 = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return np.asarray(taps / (2 * taps.sum() - taps[0]), np.float32)
 
 
 def _maxima(
@@ -272,7 +274,7 @@ def _stars(
     if saturation is None:
         saturated = table[:, t.FLAT] >= PLATEAU + 0.03 * _sizes(table) ** 2
     else:
-        saturated = table[:, t.PEAK] >= saturation * (SATURATED_LUMINANCE if blur_variance > 0 else SATURATED)
+        saturated = table[:, t.TOP] >= saturation * (SATURATED_LUMINANCE if blur_variance > 0 else SATURATED)
     good = (table[:, t.STATUS] == t.GOOD) & (table[:, t.SHARP] > SHARPEST)
     seen, fourth, widening = _profile(table[good & ~saturated], snr[good & ~saturated], blur_variance)
     cxx, cxy, cyy = table[:, t.CXX] - widening, table[:, t.CXY], table[:, t.CYY] - widening
