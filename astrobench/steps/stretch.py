@@ -30,9 +30,9 @@ class Stretch(Step):
     method: Literal["asinh", "autostretch"] = param(
         "asinh", "asinh keeps the colours of stars; autostretch (midtones) lifts more and pales them"
     )
-    target: float = param(0.12, "How bright the sky becomes", label="sky brightness", gt=0, lt=0.5)
+    target: float = param(0.11, "How bright the sky becomes", label="sky brightness", gt=0, lt=0.5)
     shadows: float = param(
-        -2.8, "Black point, from the sky's median", label="shadows clip", unit="sigma", ge=-10, le=0
+        -2.2, "Black point, from the sky's median", label="shadows clip", unit="sigma", ge=-10, le=0
     )
     linked: bool = param(True, "autostretch: one curve for all channels, which keeps the balance of colours")
     strength: float | None = param(
