@@ -43,7 +43,7 @@ app = typer.Typer(
 
 Memory = Annotated[
     str,
-    typer.Option("--memory", help="Memory for buffers, e.g. 512M or 4G; half of what is free if not given"),
+    typer.Option("--memory", help="Memory for buffers, e.g. 512M or 4G; else half of what is free"),
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Threads; 0: all cores")]
 Scratch = Annotated[Path | None, typer.Option("--scratch", help="Folder for scratch files and the cache")]
@@ -51,7 +51,7 @@ Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results")
 
 
 def main() -> None:
-    """Run the command line and end with its exit code: 0 done, 2 setting, 3 input, 4 processing, 130 stopped."""
+    """Run the command line; exit with 0 done, 2 setting, 3 input, 4 processing or 130 stopped."""
     is_debug = bool(os.environ.get("ASTROBENCH_DEBUG"))
     if not (is_debug or sys.warnoptions):
         warnings.simplefilter("ignore")  # what a user should know is a fact of the report
@@ -85,6 +85,8 @@ def main() -> None:
 
 
 def _fail(sentence: str, code: int) -> None:
+    if code == 130:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near; a second Ctrl-C changes nothing
     print(" ".join(sentence.split()), file=sys.stderr, flush=True)
     others = [
         each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon
@@ -350,14 +352,14 @@ def _stoppable(context: Context) -> Iterator[None]:
     up already.
     """
     asked = 0.0
+    timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main)
+    timer.daemon = True
 
     def interrupt(number: int, frame: Any) -> None:
         nonlocal asked
         if not context.is_stopped:
             asked = time.monotonic()
             context.stop()
-            timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main)
-            timer.daemon = True
             timer.start()
         elif not context.is_ending or time.monotonic() - asked > TIDY_SECONDS:
             context.is_ending = True
@@ -371,6 +373,7 @@ def _stoppable(context: Context) -> Iterator[None]:
     try:
         yield
     finally:
+        timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
