@@ -123,7 +123,7 @@ class BalanceColor(Step):
         if used >= ENOUGH_STARS:
             context.report.fact(
                 "color.stars",
-                "White from the middle colour of {used} unsaturated stars; gains good to {error:.1%}.",
+                "White from the middle of the {used} brightest unsaturated stars; gains good to {error:.1%}.",
                 used=used,
                 error=error,
             )

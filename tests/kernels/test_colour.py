@@ -42,7 +42,7 @@ def test_sky_survives_missing_pixels() -> None:
 def test_the_middle_star_becomes_white() -> None:
     data, x, y = starfield(count=150)
     gains, used, error = white_gains(star_colours(data, x, y, 3.3))
-    assert used > 60
+    assert used == 60
     assert gains == pytest.approx(CAST[1] / CAST, rel=5 * max(error, 0.01))
 
 
@@ -69,3 +69,11 @@ def test_grey_world_undoes_a_cast_and_gives_up_on_plain_sky() -> None:
     assert grey_gains(data, levels) == pytest.approx(CAST[1] / CAST, rel=0.15)
     plain = np.random.default_rng(0).normal(0, 1, (3, 40, 40)).astype(np.float32)
     assert np.isnan(grey_gains(plain, np.zeros(3))).all()
+
+
+def test_crowds_of_faint_reddened_stars_do_not_turn_the_bright_ones_green() -> None:
+    bright = np.tile([[8000.0, 10_000, 6000], [1, 1, 1]], (60, 1, 1))
+    faint = np.tile([[500.0, 400, 180], [1, 1, 1]], (400, 1, 1))
+    gains, used, _ = white_gains(np.concatenate([faint, bright]))
+    assert used == 60
+    assert gains == pytest.approx([1.25, 1, 10 / 6])
