@@ -15,6 +15,7 @@ from astrobench.step import Step, param
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 FLOOR = 0.05  # the spread of a measure is taken as at least this share of its median
 FEWER_STARS = 0.1  # star counts vary by this share from frame to frame without any cloud
+BLURRED = 1.5  # a frame wider than this times the typical one is out of focus; below, its weight does
 DIM = 0.6  # a frame in which less than this share of the starlight came through is clouded
 MOST = 0.3  # share of the frames that the automatic rule may set aside at most
 
@@ -106,7 +107,7 @@ def _auto(frames: list[Frame]) -> dict[str, str]:
     clear = _values(frames, "transparency")
     if len(frames) < 4:
         return {}
-    wide = _limit(fwhm, 3)
+    wide = max(_limit(fwhm, 3), BLURRED * float(np.nanmedian(fwhm)))
     long = max(0.75, _limit(eccentricity, 3))
     few = float(np.nanmedian(stars)) - 3 * max(_middle(stars)[1], FEWER_STARS * float(np.nanmedian(stars)))
     bright = _limit(sky, 6)
@@ -117,7 +118,7 @@ def _auto(frames: list[Frame]) -> dict[str, str]:
             found.append((1e9, "shows no stars: clouds or focus"))
         if eccentricity[i] > long:
             found.append((10.0, f"is trailed: eccentricity {eccentricity[i]:.2f} (limit {long:.2f})"))
-        if fwhm[i] > max(wide, 1.25 * np.nanmedian(fwhm)):
+        if fwhm[i] > wide:
             found.append((fwhm[i] / wide, f"is out of focus: FWHM {fwhm[i]:.1f} px (limit {wide:.1f})"))
         if stars[i] < few:
             found.append((few / max(stars[i], 1), f"is clouded: {stars[i]:.0f} stars (limit {few:.0f})"))
