@@ -24,6 +24,7 @@ ENOUGH_EVIDENCE = 10.0  # of 2000 unrelated pairs of lists the best reached 8.9
 ENOUGH_WITH_GUESS = 7.0  # a guess leaves less room for chance: 1000 unrelated pairs reached 4.2
 CERTAIN_EVIDENCE = 20.0  # no need to look at further hypotheses
 FLUX_FLOOR = 0.01  # relative error of a bright star's flux from flat field and colour
+BEST_CENTROID = 1e-3  # [px]; no pair is trusted more
 GUESS_REACH = 100.0  # [px], how far a guess may be shifted
 
 
@@ -152,7 +153,7 @@ def _finish(
 
 def _precision(matrix: F64, src: F64, dst: F64, src_flux: F64, dst_flux: F64) -> F64:
     """1 / variance of each pair: a floor plus a term that falls with flux, the likeliest mixture."""
-    misfit = np.sum((apply(matrix, src) - dst) ** 2, axis=1)
+    misfit = np.sum((apply(matrix, src) - dst) ** 2, axis=1) + BEST_CENTROID**2
     faintness = np.median(src_flux) ** 2 / np.maximum(src_flux, 1e-30) ** 2
     faintness = faintness + np.median(dst_flux) ** 2 / np.maximum(dst_flux, 1e-30) ** 2
     best, weight = -np.inf, np.ones(len(src))
