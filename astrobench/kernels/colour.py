@@ -12,7 +12,7 @@ SKY_CELLS = 24  # along the shorter side
 SKY_PIXELS = 600  # a cell; the median of hundreds of cells needs no more
 SKY_PASSES = 6
 OBJECT_FREE = 2.0  # sigma above the common sky from which a cell counts as object
-APERTURE, RING_INNER, RING_OUTER = 1.2, 2.5, 4.0  # in FWHM
+APERTURE, RING_INNER, RING_OUTER = 2.0, 3.0, 5.0  # in FWHM; wings and halos belong to the colour that is seen
 LEAST_BRIGHT = 100  # pixels above the sky, from which colours say something
 BY_CHANCE = 0.004  # three times the share of pure noise above 3 sigma
 BRIGHTEST = 60  # colours that scatter by 0.2 mag give gains good to 3 %
@@ -67,7 +67,7 @@ def star_colours(
     x, y : (N,) float64
         Centres [pixels].
     fwhm : float
-        Of the stars [pixels]; the aperture has 1.2 FWHM radius, the sky ring reaches from 2.5 to 4 FWHM.
+        Of the stars [pixels]; the aperture has a radius of 2 FWHM, the sky ring reaches from 3 to 5.
     unusable : (H, W) bool, optional
         Pixels that must not lie in an aperture (saturated).
 
