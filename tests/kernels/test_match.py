@@ -21,7 +21,8 @@ Lists = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def lists(
     seed: int, common: int, spurious: float = 0.3, *, angle: float = 10.0, scale: float = 1.0,
-    mirror: bool = False, overlap: float = 1.0, jitter: float = 0.2, magnitude: float = 0.2, bright: bool = False,
+    mirror: bool = False, overlap: float = 1.0, jitter: float = 0.2, magnitude: float = 0.2,
+    bright: bool = False,
 ) -> Lists:  # fmt: skip
     """Two lists with `common` stars of one sky (of a frame, when the overlap is small), and their map."""
     rng = np.random.default_rng([seed, common])
