@@ -195,7 +195,10 @@ def integrate_samples(
     cut = truncated_variance(low, high) if rule_number in (SIGMA, MAD, WINSORIZED) else 1.0
     combining = (combination, 1.0 if weighted else float(weights[0]), 1.0 / cut)
     limits = gesd_limits(frames, alpha, max_fraction) if rule_number == GESD else np.full((1, 1), np.inf)
-    tables = (limits, (limits * limits).astype(np.float32), median_factors(frames))
+    tables = (
+        limits, (limits * limits).astype(np.float32), median_factors(frames),
+        *(array.astype(np.float32) for array in model[:3]),
+    )  # fmt: skip
     plan = sort_plan(frames)
 
     result = _allocate(frames, pixels) if out is None else out

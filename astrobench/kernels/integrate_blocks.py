@@ -21,17 +21,22 @@ from astrobench.kernels.sortnet import LANES
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
-SCRATCH_ROWS = 11  # six named lanes and five for the screens
+SCRATCH_ROWS = 9  # lanes of float32 beside the samples
 
 
 def make_scratch(frames: int, rows: int, removals: int) -> tuple[NDArray[Any], ...]:
     """Working memory of `integrate_range`; one per thread. ``removals`` is the width of the gesd table."""
     even = frames + frames % 2
+    floats = np.full((rows + SCRATCH_ROWS + 2 * even + removals, LANES), np.inf, np.float32)
     return (
-        np.full((rows + SCRATCH_ROWS + 2 * even + removals, LANES), np.inf, np.float32),
-        np.zeros(7 * LANES + 6 * frames, np.float64),
-        np.zeros((6, LANES), np.int32),
-        np.zeros((2, LANES), np.bool_),
+        floats.reshape(-1)[: rows * LANES],
+        floats,
+        np.zeros((6, frames), np.float64),
+        np.zeros((4, LANES), np.float64),
+        np.zeros((4, LANES), np.int32),
+        np.zeros(4 * LANES, np.int32),
+        np.zeros(7 * LANES, np.float32),
+        np.zeros(LANES, np.bool_),
         np.zeros(frames, np.int8),
     )
 
@@ -48,7 +53,7 @@ def _digest() -> int:
 def _build(source_digest: int) -> Callable[..., Any]:
     """Compile lazily; the digest is a closure value, so it enters the key of numba's cache."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
     def integrate_range(
         begin, end, data, frames, judging, rule_of, model, combining, tables, plan, scratch, out, rejected
     ):
@@ -60,9 +65,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
         judged, judged_step, judging_apart, share, share_step, sharing = judging
         rule, k_low, k_high, passes, floor, every = rule_of
         sky, noise_floor, noise_slope, noise_share, noisy = model
-        noise32 = (sky.astype(np.float32), noise_floor.astype(np.float32), noise_slope.astype(np.float32))
         combine, equal_weight, truncation = combining
-        limits, limits2, median_factor = tables
+        limits, limits2, median_factor, sky32, noise_floor32, noise_slope32 = tables
         steps, rows = plan
         value, variance, coverage, low_count, high_count, weight_sum, lower, upper = out
 
@@ -76,11 +80,12 @@ def _build(source_digest: int) -> Callable[..., Any]:
         keep_raw = sorting and (weighted or noisy or rule == MODEL or rule == MINMAX)
         times = np.float64(n) if combine == SUM else 1.0
         unit = times * times * (1.0 if noisy else truncation)
+        unit32 = np.float32(unit)
+        equal_weight32 = np.float32(equal_weight)
         most = limits.shape[1]
 
-        floats32, floats64, ints, flags, code = scratch
+        flat, floats32, floats64, sums, ints, work_ints, work_floats, flag, code = scratch
         block = floats32[:rows]
-        flat = block.reshape(rows * LANES)
         at = rows + SCRATCH_ROWS
         n_even = n + (n & 1)
         raw = floats32[at : at + n_even]
@@ -92,24 +97,19 @@ def _build(source_digest: int) -> Callable[..., Any]:
         reached = floats32[rows + 3]
         sum1 = floats32[rows + 4]
         sum2 = floats32[rows + 5]
-        scratch_floats = floats32[rows + 6 : at]
+        total = floats32[rows + 6]
+        result = floats32[rows + 7]
+        spread = floats32[rows + 8]
         valid = ints[0]
         saturated = ints[1]
         limits_for = ints[2]
-        scratch_ints = ints[3:]
-        flag = flags[0]
-        sums = floats64[: 4 * LANES].reshape(4, LANES)
-        total = floats64[4 * LANES : 5 * LANES]
-        result = floats64[5 * LANES : 6 * LANES]
-        spread = floats64[6 * LANES : 7 * LANES]
-        at = 7 * LANES
-        frame_y = floats64[at : at + n]
-        frame_judged = floats64[at + n : at + 2 * n]
-        frame_weight = floats64[at + 2 * n : at + 3 * n]
-        column = floats64[at + 3 * n : at + 4 * n]
-        scratch1 = floats64[at + 4 * n : at + 5 * n]
-        scratch2 = floats64[at + 5 * n : at + 6 * n]
-        sky32, noise_floor32, noise_slope32 = noise32
+        near = ints[3]
+        frame_y = floats64[0]
+        frame_judged = floats64[1]
+        frame_weight = floats64[2]
+        column = floats64[3]
+        scratch1 = floats64[4]
+        scratch2 = floats64[5]
         for p in range(LANES):
             saturated[p] = 0
             limits_for[p] = -1
@@ -155,7 +155,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 lanes.count_valid(block, n, valid)
                 lanes.extremes(block, n, lowest, highest)
 
-            cut = 0  # samples that every unflagged lane loses
+            cut = np.int64(0)  # samples that every unflagged lane loses, and those among them at the low end
+            first_cut = np.int64(0)
             if rule == SIGMA or rule == MAD or rule == WINSORIZED:
                 lanes.reach(
                     lowest, highest, median, valid, k_low32, k_high32, floor32, reject.KEEP_DEVIATION, reached
@@ -163,10 +164,10 @@ def _build(source_digest: int) -> Callable[..., Any]:
             if rule == SIGMA:
                 lanes.screen_sigma(valid, sum1, sum2, reached, flag)
             elif rule == MAD:
-                lanes.screen_mad(block, n, valid, median, reached, scratch_ints[0], flag)
+                lanes.screen_mad(block, n, valid, median, reached, near, flag)
             elif rule == WINSORIZED:
                 lanes.screen_winsorized(
-                    block, n, valid, median, sum1, sum2, reached, scratch_floats[0], scratch_floats[1], flag
+                    block, n, valid, median, sum1, sum2, reached, total, result, flag
                 )
             elif rule == GESD:
                 for p in range(LANES):
@@ -176,7 +177,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                             lane_limits[i, p] = limits2[valid[p], i]
                 lanes.screen_gesd(
                     flat, valid, median, lowest, highest, sum1, sum2, lane_limits, floor32 * floor32, most,
-                    scratch_floats, scratch_ints, flags[1], flag,
+                    work_floats, work_ints, flag,
                 )  # fmt: skip
             elif rule == PERCENTILE:
                 lanes.screen_percentile(valid, median, lowest, highest, k_low32, k_high32, flag)
@@ -185,76 +186,59 @@ def _build(source_digest: int) -> Callable[..., Any]:
                     raw, n, valid, median, k_low32, k_high32, sky32, noise_floor32, noise_slope32, share32, flag
                 )
             elif rule == MINMAX and full and combine != MEDIAN and not weighted and not noisy:
-                first, last = reject.minmax(n, int(k_low), int(k_high))
-                cut = n - 1 - last + first
-                lanes.screen_ranks(block, n, first, last, flag)
-                lanes.run_moments(block, first, last, median, sum1, sum2)
+                first_cut, last = reject.minmax(n, int(k_low), int(k_high))
+                cut = n - 1 - last + first_cut
+                lanes.screen_ranks(block, n, first_cut, last, flag)
+                lanes.run_moments(block, first_cut, last, median, sum1, sum2)
                 for p in range(LANES):
-                    lowest[p] = block[first, p]
+                    lowest[p] = block[first_cut, p]
                     highest[p] = block[last, p]
-                    saturated[p] = 0
-                    reached[p] = 0
             else:
                 for p in range(LANES):
                     flag[p] = rule == MINMAX
 
             if weighted:
                 lanes.weighted_sums(source, n, weights, sums)
-                for p in range(LANES):
-                    used = sums[3, p]
-                    mean = sums[1, p] / sums[0, p]
-                    squares = max(sums[2, p] - sums[1, p] * mean, 0.0)
-                    total[p] = sums[0, p]
-                    result[p] = mean
-                    spread[p] = squares / ((used - 1.0) * sums[0, p]) if used > 1.0 else np.nan
+                lanes.weighted_results(sums, times, total, result, spread)
             elif not sorting:
-                lanes.plain_sums(source, n, sums[0], sums[1])
-                for p in range(LANES):
-                    v = np.float64(valid[p])
-                    mean = sums[0, p] / v
-                    squares = max(sums[1, p] - sums[0, p] * mean, 0.0)
-                    total[p] = v
-                    result[p] = mean
-                    spread[p] = squares / ((v - 1.0) * v) if v > 1.0 else np.nan
+                lanes.plain_sums(source, n, sums)
+                lanes.plain_results(sums, valid, times, total, result, spread)
             else:
-                for p in range(LANES):
-                    v = np.float64(valid[p] - cut)
-                    mean = np.float64(sum1[p]) / v
-                    squares = max(np.float64(sum2[p]) - np.float64(sum1[p]) * mean, 0.0)
-                    total[p] = v
-                    result[p] = np.float64(median[p]) + mean
-                    spread[p] = squares / ((v - 1.0) * v) if v > 1.0 else np.nan
+                lanes.sorted_results(valid, cut, median, sum1, sum2, np.float32(times), total, result, spread)
             if combine == MEDIAN:
                 for p in range(LANES):
-                    result[p] = np.float64(median[p])
+                    result[p] = median[p]
             if noisy:
                 for p in range(m):
-                    spread[p] = pixel.known_variance(source, weights, p, weighted, result[p], model)
+                    level = np.float64(result[p]) / times
+                    spread[p] = pixel.known_variance(source, weights, p, weighted, level, model)
             if combine == MEDIAN:
                 for p in range(LANES):
-                    spread[p] *= median_factor[valid[p]]
+                    spread[p] *= np.float32(median_factor[valid[p]])
             elif combine == MIN or combine == MAX:
                 for p in range(LANES):
-                    result[p] = np.float64(lowest[p] if combine == MIN else highest[p])
-                    spread[p] = np.nan
+                    result[p] = lowest[p] if combine == MIN else highest[p]
+                    spread[p] = NAN
 
+            # one array a loop: the compiler turns each into copies of whole vectors
             for p in range(m):
-                q = p0 + p
-                some = valid[p] > 0
-                weighty = total[p] > 0.0
-                value[q] = np.float32(result[p] * times if weighty else np.nan)
-                variance[q] = np.float32(spread[p] * unit if weighty else np.nan)
-                weight_sum[q] = np.float32(total[p] * equal_weight)
-                lower[q] = lowest[p] if some else NAN
-                upper[q] = highest[p] if some else NAN
-                coverage[q] = valid[p]
-                low_count[q] = 0
-                high_count[q] = 0
+                value[np.uintp(p0 + p)] = result[p]
+            for p in range(m):
+                variance[np.uintp(p0 + p)] = spread[p] * unit32
+            for p in range(m):
+                weight_sum[np.uintp(p0 + p)] = total[p] * equal_weight32
+            for p in range(m):
+                lower[np.uintp(p0 + p)] = lowest[p]
+            for p in range(m):
+                upper[np.uintp(p0 + p)] = highest[p]
+            for p in range(m):
+                coverage[np.uintp(p0 + p)] = valid[p]
+            for p in range(m):
+                low_count[np.uintp(p0 + p)] = first_cut
+            for p in range(m):
+                high_count[np.uintp(p0 + p)] = cut - first_cut
             if cut > 0:
                 lanes.count_outside(source, n, m, lowest, highest, flag, rejected)
-                for p in range(m):
-                    low_count[p0 + p] = first
-                    high_count[p0 + p] = n - 1 - last
 
             for p in range(m):
                 if not (flag[p] or every or saturated[p] > 0):

@@ -21,6 +21,7 @@ from astrobench.kernels.sortnet import LANES, part
 FLOAT32, UINT16, UINT16_FITS = range(3)
 CACHE_LINE = 64  # bytes
 INF = np.float32(np.inf)
+NAN = np.float32(np.nan)
 ZERO = np.float32(0)
 ONE = np.float32(1)
 MARGIN = np.float32(1e-4)  # relative; sums of 300 float32 terms about the median err by less than 2e-5
@@ -115,7 +116,7 @@ def count_valid(block, n, valid):
 
 @part
 def extremes(block, n, lowest, highest):
-    """Smallest and largest valid sample per lane of an unsorted block (+inf, -inf where none)."""
+    """Smallest and largest valid sample per lane of an unsorted block (NaN where none)."""
     for p in range(LANES):
         lowest[p] = INF
         highest[p] = -INF
@@ -131,6 +132,10 @@ def extremes(block, n, lowest, highest):
             b = highest[p]
             lowest[p] = low if low < a else a
             highest[p] = high if high > b else b
+    for p in range(LANES):
+        some = lowest[p] < INF
+        lowest[p] = lowest[p] if some else NAN
+        highest[p] = highest[p] if some else NAN
 
 
 @part
@@ -264,69 +269,76 @@ def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2
 
 
 @part
-def screen_gesd(
-    flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, floats, ints, lower_end, flag
-):
+def screen_gesd(flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, floats, ints, flag):
     """Flag lanes where some R_i may exceed lambda_i: all removals of the exact test, on float32 running sums.
 
     ``limits2`` (K, LANES) float32 holds lambda_i squared for each lane's own count, +inf behind its last. The
     sums stay good until an R_i exceeds its limit, and from then on the lane is flagged anyway; so are lanes
-    where the two ends are about equally far, because the exact test may take the other one. ``floats``,
-    ``ints`` and ``lower_end`` are scratch.
+    where the two ends are about equally far, because the exact test may take the other one.
+
+    ``floats`` (7 LANES,) and ``ints`` (4 LANES,) are scratch: one array each, at constant distances, because with
+    more arrays the compiler gives up proving that they do not overlap.
     """
-    work1 = floats[0]
-    work2 = floats[1]
-    x_low = floats[2]
-    x_high = floats[3]
-    fetched = floats[4]
-    first = ints[0]
-    last = ints[1]
-    fetch = ints[2]
     for p in range(LANES):
-        work1[p] = sum1[p]
-        work2[p] = sum2[p]
-        first[p] = 0
-        last[p] = valid[p] - 1
-        x_low[p] = lowest[p] - median[p]
-        x_high[p] = highest[p] - median[p]
-        flag[p] = False
+        floats[p] = sum1[p]
+        floats[p + LANES] = sum2[p]
+    for p in range(LANES):
+        floats[p + 2 * LANES] = lowest[p] - median[p]
+        floats[p + 3 * LANES] = highest[p] - median[p]
+    for p in range(LANES):
+        floats[p + 4 * LANES] = sum2[p] * SPENT
+        floats[p + 5 * LANES] = np.float32(valid[p])
+    for p in range(LANES):
+        ints[p] = p
+        ints[p + LANES] = (valid[p] - np.int32(1)) * np.int32(LANES) + np.int32(p)
+        ints[p + 2 * LANES] = 0
     for i in range(steps):
         for p in range(LANES):
-            v = np.float32(valid[p] - i)
-            mean = work1[p] / v
-            squares = work2[p] - work1[p] * mean
-            below = mean - x_low[p]
-            above = x_high[p] - mean
-            low = below > above
-            far = below if low else above
-            other = above if low else below
+            s1 = floats[p]
+            s2 = floats[p + LANES]
+            x_low = floats[p + 2 * LANES]
+            x_high = floats[p + 3 * LANES]
+            spent = floats[p + 4 * LANES]
+            v = floats[p + 5 * LANES]
+            limit = limits2[i, p]
+            mean = s1 / v
+            squares = s2 - s1 * mean
+            below = mean - x_low
+            above = x_high - mean
+            far = below if below > above else above
+            other = above if below > above else below
             least = floor2 * (v - ONE)
             scale = squares if squares > least else least
-            over = far * far * (v - ONE) > limits2[i, p] * scale * (ONE - MARGIN)
-            tie = far - other <= TIE_MARGIN * far
-            spent = squares < SPENT * sum2[p]
-            flag[p] |= (limits2[i, p] < INF) & (over | tie | spent)
-            d = x_low[p] if low else x_high[p]
-            work1[p] -= d
-            work2[p] -= d * d
-            a = first[p] + np.int32(1) if low else first[p]
-            b = last[p] if low else last[p] - np.int32(1)
-            first[p] = a
-            last[p] = b
-            a = a if a < b else b
-            index = a if low else b
-            index = index if index > np.int32(0) else np.int32(0)
-            fetch[p] = index * np.int32(LANES) + np.int32(p)
-            lower_end[p] = low
+            certain = limit * scale * (ONE - MARGIN) - far * far * (v - ONE)
+            apart = far * (ONE - TIE_MARGIN) - other
+            worst = certain if certain < apart else apart
+            worst = worst if worst < squares - spent else squares - spent
+            doubt = np.int32(0) if worst > ZERO else np.int32(1)
+            ints[p + 2 * LANES] |= doubt if limit < INF else np.int32(0)
+            d = x_low if below > above else x_high
+            floats[p] = s1 - d
+            floats[p + LANES] = s2 - d * d
+            floats[p + 5 * LANES] = v - ONE
+            low = ints[p]
+            high = ints[p + LANES]
+            next_low = low + np.int32(LANES) if below > above else low
+            next_high = high if below > above else high - np.int32(LANES)
+            ints[p] = next_low
+            ints[p + LANES] = next_high
+            fetch = next_low if below > above else next_high
+            fetch = fetch if next_low < next_high else np.int32(p)
+            ints[p + 3 * LANES] = fetch
         for p in range(LANES):  # apart, or the compiler cannot know that the loads meet none of the stores
-            fetched[p] = flat[np.uintp(fetch[p])]
+            floats[p + 6 * LANES] = flat[np.uintp(ints[p + 3 * LANES])]
         for p in range(LANES):
-            x = fetched[p] - median[p]
-            low = lower_end[p]
-            x_low[p] = x if low else x_low[p]
-            x_high[p] = x_high[p] if low else x
+            x = floats[p + 6 * LANES] - median[p]
+            from_low = ints[p + 3 * LANES] == ints[p]
+            x_low = floats[p + 2 * LANES]
+            x_high = floats[p + 3 * LANES]
+            floats[p + 2 * LANES] = x if from_low else x_low
+            floats[p + 3 * LANES] = x_high if from_low else x
     for p in range(LANES):
-        flag[p] &= highest[p] > lowest[p]
+        flag[p] = (ints[p + 2 * LANES] != 0) & (highest[p] > lowest[p])
 
 
 @part
@@ -367,8 +379,10 @@ def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, shar
 
 
 @part
-def plain_sums(block, n, sum_y, sum_yy):
+def plain_sums(block, n, sums):
     """Float64 sums of valid samples of an unsorted block; rows come in pairs, padding adds nothing."""
+    sum_y = sums[1]
+    sum_yy = sums[2]
     for p in range(LANES):
         sum_y[p] = 0.0
         sum_yy[p] = 0.0
@@ -444,3 +458,43 @@ def count_outside(block, n, m, low, high, flag, rejected):
             outside = (y < low[p]) | ((y > high[p]) & (y < INF))
             count += np.int32(1) if outside & (not flag[p]) else np.int32(0)
         rejected[k] += count
+
+
+@part
+def sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread):
+    """Count, mean (or sum) and variance of the mean from float32 sums about the median."""
+    for p in range(LANES):
+        v = np.float32(valid[p] - cut)
+        mean = sum1[p] / v
+        squares = sum2[p] - sum1[p] * mean
+        squares = squares if squares > ZERO else ZERO
+        total[p] = v
+        result[p] = (median[p] + mean) * times
+        spread[p] = squares / ((v - ONE) * v)
+
+
+@part
+def plain_results(sums, valid, times, total, result, spread):
+    """Count, mean (or sum) and variance of the mean from float64 sums."""
+    for p in range(LANES):
+        v = np.float64(valid[p])
+        mean = sums[1, p] / v
+        squares = sums[2, p] - sums[1, p] * mean
+        squares = squares if squares > 0.0 and v > 1.0 else 0.0
+        total[p] = np.float32(v)
+        result[p] = np.float32(mean * times)
+        spread[p] = np.float32(squares / ((v - 1.0) * v))
+
+
+@part
+def weighted_results(sums, times, total, result, spread):
+    """Weight, weighted mean (or sum) and variance of the mean from float64 sums."""
+    for p in range(LANES):
+        w = sums[0, p]
+        used = sums[3, p]
+        mean = sums[1, p] / w
+        squares = sums[2, p] - sums[1, p] * mean
+        squares = squares if squares > 0.0 and used > 1.0 else 0.0
+        total[p] = np.float32(w)
+        result[p] = np.float32(mean * times)
+        spread[p] = np.float32(squares / ((used - 1.0) * w))
