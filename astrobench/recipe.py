@@ -155,8 +155,10 @@ class Recipe:
         if path.suffix.lower() == ".json":
             return cls.from_json(path.read_text(encoding="utf-8"), path.name)
         from astrobench.files import open_image
+        from astrobench.files.fits_image import read_recipe
+        from astrobench.files.kinds import is_fits_name
 
-        stored = open_image(path).recipe
+        stored = read_recipe(path) if is_fits_name(path.name) else open_image(path).recipe
         if stored is None:
             raise InputError(f"{path.name} carries no recipe: it was not made by astrobench.")
         return cls.from_json(stored, path.name)

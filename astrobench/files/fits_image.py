@@ -33,7 +33,8 @@ def read_fits(path: Path) -> Image:
     Returns
     -------
     Image
-        Rows in the order of the file; the scale as stored.
+        The top row first: a picture that says ROWORDER = 'BOTTOM-UP', as Siril's do, is turned over with its
+        maps and its solution. The scale as stored.
 
     Raises
     ------
@@ -49,9 +50,14 @@ def read_fits(path: Path) -> Image:
         is_own = str(header.get("CREATOR", "")).lower().startswith("astrobench") and layout.hdu == 0
         fields = _maps_and_recipe(hdus, pixels.shape) if is_own else {}
         history = joined_history([str(line) for line in header.get("HISTORY", [])])
+        wcs = _wcs(header, pixels.shape)
+        if str(header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP":
+            pixels = pixels[..., ::-1, :]
+            fields = {name: v[..., ::-1, :] if name in MAPS else v for name, v in fields.items()}
+            wcs = None if wcs is None else _turned_over(wcs, pixels.shape[-2])
         return Image(
-            pixels.astype(np.float32, copy=False),
-            wcs=_wcs(header, pixels.shape),
+            np.ascontiguousarray(pixels, dtype=np.float32),
+            wcs=wcs,
             header=_cleaned(header),
             unit="display" if header.get("STRETCHD") is True else "ADU",
             history=history,
@@ -103,9 +109,25 @@ def _maps_and_recipe(hdus: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 def _cleaned(header: Header) -> Header:
     """Return the header without what the image itself holds: the array's form, unit and history."""
     kept = header.copy(strip=True)
-    for keyword in ("HISTORY", "STRETCHD", "BUNIT", "EXTNAME", "BZERO", "BSCALE", "BLANK", "EXTEND"):
+    for keyword in ("HISTORY", "STRETCHD", "BUNIT", "EXTNAME", "BZERO", "BSCALE", "BLANK", "EXTEND", "ROWORDER"):
         kept.remove(keyword, ignore_missing=True, remove_all=True)
     return kept
+
+
+def _turned_over(wcs: WCS, height: int) -> WCS | None:
+    """Return the solution for the rows in the other order; one with distortion terms is dropped."""
+    if wcs.sip is not None or wcs.cpdis1 is not None or wcs.cpdis2 is not None:
+        return None
+    turned = wcs.deepcopy()
+    turned.wcs.crpix = [wcs.wcs.crpix[0], height + 1 - wcs.wcs.crpix[1]]
+    turned.wcs.cd = wcs.pixel_scale_matrix * np.array([1.0, -1.0])
+    return turned
+
+
+def read_recipe(path: Path) -> str | None:
+    """Return the recipe stored in a FITS picture as JSON, without reading its pixels; None where there is none."""
+    with _astropy(find_picture(path)) as hdus:
+        return str(hdus[RECIPE].data[RECIPE][0]) if RECIPE in hdus else None
 
 
 def _wcs(header: Header, shape: tuple[int, ...]) -> WCS | None:

@@ -55,7 +55,7 @@ def _measure(frame: Frame, threshold: float) -> Frame:
     try:
         pixels = frame.read()
     except InputError as error:
-        return dataclasses.replace(frame, use=False, reason=str(error))
+        return dataclasses.replace(frame, use=False, reason=str(error).removeprefix(frame.path.name).strip())
     reason = check_pixels(frame, pixels)
     if reason:
         return dataclasses.replace(frame, use=False, reason=reason)

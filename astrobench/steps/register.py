@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -125,18 +124,16 @@ class Register(Step):
         return int(good[np.argmin(np.abs(good - (len(frames) - 1) / 2))])
 
 
-@dataclass(frozen=True)
-class _Corners:
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
 def frame_grid(framing: str, aligned: list[Alignment], frames: list[Frame]) -> Grid:
-    """Return the output grid: its shape and the matrix from reference pixels to it."""
+    """Return the output grid, its top row first: its shape and the matrix from reference pixels to it."""
     reference = next((i for i, each in enumerate(aligned) if each.is_reference), 0)
     height, width = frames[reference].height, frames[reference].width
+    upright = np.eye(3)
+    if frames[reference].row_order == "BOTTOM-UP":
+        upright = np.array([[1, 0, 0], [0, -1, height - 1], [0, 0, 1]], float)
     if framing == "reference" or len(frames) == 1:
-        return Grid((height, width), np.eye(3))
+        return Grid((height, width), upright)
+    aligned = [dataclasses.replace(each, matrix=upright @ each.matrix) for each in aligned]
     corners = [_corners(each.matrix, frame) for each, frame in zip(aligned, frames, strict=True)]
     if framing == "union":
         low = np.floor(np.min([each.min(axis=0) for each in corners], axis=0))
@@ -153,7 +150,7 @@ def frame_grid(framing: str, aligned: list[Alignment], frames: list[Frame]) -> G
         )
     offset = np.eye(3)
     offset[:2, 2] = -low
-    return Grid((int(size[1]), int(size[0])), offset)
+    return Grid((int(size[1]), int(size[0])), offset @ upright)
 
 
 def _corners(matrix: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
