@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from astrobench.kernels.sky_samples import Samples
 
@@ -206,6 +205,8 @@ def judge_samples(channels: list[Samples], tolerance: float, height: int, width:
     Judged
         Where next to nothing is left as sky (`filled`), the cells along the border are kept instead.
     """
+    from scipy import ndimage  # half a second to import, and only this rule needs it
+
     known = known_cells(channels)
     design = basis(channels[0], height, width)
     objects, bright = np.zeros(known.shape, bool), np.zeros(known.shape, bool)
@@ -235,6 +236,8 @@ def known_cells(channels: list[Samples]) -> Cells:
 
 def _summits(excess: F64) -> tuple[Cells, Cells]:
     """Split bright cells by the summit uphill: inside the picture (objects) or on its border (glow)."""
+    from scipy import ndimage
+
     smooth = ndimage.uniform_filter(excess, 3, mode="nearest")
     rows, columns = excess.shape
     padded = np.pad(smooth, 1, constant_values=-np.inf)
