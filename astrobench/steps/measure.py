@@ -16,6 +16,7 @@ from astrobench.step import Step, param
 NOISE_SAMPLES = 60_000  # pixels a colour that the noise is taken from: 0.5 % precision
 MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 RANKS = slice(2, 30)  # stars by brightness whose light tells how clear the sky was; the first may be saturated
+SHAPE_SNR = 20.0  # fainter stars read as round, whatever they are
 BLUR_VARIANCE = 0.5  # px^2 an axis that the [1 2 1] filter of the luminance adds to a star
 
 
@@ -121,7 +122,7 @@ def _noise(plane: NDArray[Any]) -> float:
 
 def _typical(stars: Any) -> tuple[float, float]:
     """Return FWHM [px] and eccentricity of the frame: medians over its brighter unsaturated stars."""
-    good = ~stars.saturated & (stars.snr > 10) & np.isfinite(stars.fwhm)
+    good = ~stars.saturated & (stars.snr > SHAPE_SNR) & np.isfinite(stars.fwhm)
     if good.sum() < 3:
         good = np.isfinite(stars.fwhm)
     if not good.any():
