@@ -42,7 +42,9 @@ class FileSource:
         Row, first and last + 1 column of every run of pixels that the frame does not cover.
     """
 
-    def __init__(self, pixels: list[_Pixels], shape: tuple[int, int, int, int], holes: list[NDArray[np.int32]]) -> None:
+    def __init__(
+        self, pixels: list[_Pixels], shape: tuple[int, int, int, int], holes: list[NDArray[np.int32]]
+    ) -> None:
         self.pixels = pixels
         self.shape = shape
         self.holes = holes
@@ -82,11 +84,13 @@ def _read(pixels: _Pixels, first: int, out: NDArray[Any]) -> None:
     """Fill an array with the words from the `first` one on."""
     with open(pixels.path, "rb", buffering=0) as file:
         file.seek(pixels.offset + first * out.itemsize)
-        view = memoryview(out.view(np.uint8)).cast("B")
+        view = out.view(np.uint8).data.cast("B")
         while view:
             got = file.readinto(view)
             if not got:
-                raise InputError(f"{pixels.path.name} ends before its last row. It was cut off while we read it.")
+                raise InputError(
+                    f"{pixels.path.name} ends before its last row. It was cut off while we read it."
+                )
             view = view[got:]
 
 
@@ -118,7 +122,9 @@ def cube_from_files(frames: Frames, context: Context) -> Cube:
                 f"{frame.path.name} is {frame.width} x {frame.height} x {frame.planes}, {first.path.name} is "
                 f"{width} x {height} x {channels}: registered frames have one size. Register them first."
             )
-    found = context.map(lambda frame: _prepared(frame, context.scratch), used, "looking for uncovered borders")
+    found = context.map(
+        lambda frame: _prepared(frame, context.scratch), used, "looking for uncovered borders"
+    )
     holes = [hole for _, hole in found]
     shape = (len(used), channels, height, width)
     source = FileSource([pixels for pixels, _ in found], shape, holes)
@@ -127,7 +133,7 @@ def cube_from_files(frames: Frames, context: Context) -> Cube:
         missing = sum(int((hole[:, 2] - hole[:, 1]).sum()) for hole in holes) / (len(used) * height * width)
         context.report.fact(
             "uncovered",
-            "{count} frames have zeros connected to their border, {share:.1%} of all pixels: they count as not covered.",
+            "{count} frames have zeros connected to their border, {share:.1%} of all pixels: not covered.",
             count=len(bordered), share=missing, names=bordered,
         )  # fmt: skip
     return Cube(
@@ -184,9 +190,11 @@ def _unpacked(array: NDArray[Any], scratch: Path) -> _Pixels:
     weakref.finalize(pixels, Path(name).unlink, missing_ok=True)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(memoryview(np.ascontiguousarray(array, "<f4")).cast("B"))
+            file.write(np.ascontiguousarray(array, "<f4").data)
     except OSError as error:
-        raise ProcessingError(f"Unpacking into {scratch} failed: {error.strerror}. Give --scratch a larger disk.") from None
+        raise ProcessingError(
+            f"Unpacking into {scratch} failed: {error.strerror}. Give --scratch a larger disk."
+        ) from None
     return pixels
 
 

@@ -14,6 +14,7 @@ from astrobench.errors import ParameterError
 from astrobench.steps.stack import Stack, stacking_plan
 
 COLOURS = ("red", "green", "blue")
+TITLES = ("frame", "raw", "normalised", "weight", "limits", "verdict")
 VERDICTS = {
     "kept": "kept",
     "low": "rejected: too low",
@@ -109,7 +110,9 @@ class Explanation:
         for account in self.channels:
             lines += ["", _heading(account, self.combination)]
             width = max([len(sample.frame) for sample in account.samples] + [5])
-            lines.append(f"{'frame':<{width}}  {'raw':>10}  {'normalised':>10}  {'weight':>6}  {'limits':>23}  verdict")
+            lines.append(
+                f"{'frame':<{width}}  {'raw':>10}  {'normalised':>10}  {'weight':>6}  {'limits':>23}  verdict"
+            )
             for sample in account.samples:
                 limits = f"{_number(sample.lower):>11} {_number(sample.upper):>11}"
                 lines.append(
@@ -121,20 +124,31 @@ class Explanation:
     def _repr_html_(self) -> str:
         parts = [f"<p>Pixel x = {self.x}, y = {self.y} of the stack</p>"]
         for account in self.channels:
-            rows = "".join(
-                f"<tr style='{'' if sample.verdict == 'kept' else 'color:#c33'}'><td>{html.escape(sample.frame)}</td>"
-                f"<td>{_number(sample.raw)}</td><td>{_number(sample.normalised)}</td><td>{sample.weight:.3f}</td>"
-                f"<td>{_number(sample.lower)} to {_number(sample.upper)}</td><td>{VERDICTS[sample.verdict]}</td></tr>"
-                for sample in account.samples
-            )
-            parts.append(
-                f"<p>{html.escape(_heading(account, self.combination))}</p><table><tr><th>frame</th><th>raw</th>"
-                f"<th>normalised</th><th>weight</th><th>limits</th><th>verdict</th></tr>{rows}</table>"
-            )
+            titles = "".join(f"<th>{title}</th>" for title in TITLES)
+            rows = "".join(_row(sample) for sample in account.samples)
+            heading = html.escape(_heading(account, self.combination))
+            parts.append(f"<p>{heading}</p><table><tr>{titles}</tr>{rows}</table>")
         return "".join(parts)
 
 
-def explain(cube: Cube, x: int, y: int, step: Stack | None = None, context: Context | None = None) -> Explanation:
+def _row(sample: SampleAccount) -> str:
+    """One line of the table for a notebook; what was not kept is red."""
+    limits = f"{_number(sample.lower)} to {_number(sample.upper)}"
+    cells = (
+        html.escape(sample.frame),
+        _number(sample.raw),
+        _number(sample.normalised),
+        f"{sample.weight:.3f}",
+        limits,
+        VERDICTS[sample.verdict],
+    )
+    style = "" if sample.verdict == "kept" else " style='color:#c33'"
+    return f"<tr{style}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def explain(
+    cube: Cube, x: int, y: int, step: Stack | None = None, context: Context | None = None
+) -> Explanation:
     """Tell what became of every sample of one pixel.
 
     The same plan is used as for the stack: measured once a cube and step, and kept as long as the cube lives.
@@ -156,7 +170,8 @@ def explain(cube: Cube, x: int, y: int, step: Stack | None = None, context: Cont
     _, channels, height, width = cube.shape
     if not (0 <= x < width and 0 <= y < height):
         raise ParameterError(
-            f"The pixel x = {x}, y = {y} lies outside the stack; x goes from 0 to {width - 1}, y from 0 to {height - 1}."
+            f"The pixel x = {x}, y = {y} lies outside the stack; x goes from 0 to {width - 1}, "
+            f"y from 0 to {height - 1}."
         )
     step = step or Stack()
     plan = stacking_plan(cube, step, context or Context())
@@ -186,7 +201,9 @@ def _account(cube: Cube, plan: Any, channel: int, x: int, y: int) -> ChannelAcco
     if rule == "model":
         lower, upper = model_bounds(seen[kept], plan.deviations(channel, seen[kept]), low, limits.high)
     else:
-        low_high = rule_bounds(rule, seen[valid & ~saturated], seen[kept], low, limits.high, ALPHA, MOST_SHARE)
+        low_high = rule_bounds(
+            rule, seen[valid & ~saturated], seen[kept], low, limits.high, ALPHA, MOST_SHARE
+        )
         lower, upper = (np.full(len(raw), each) for each in low_high)
     middle = np.median(seen[kept]) if kept.any() else 0.0
     samples = tuple(
@@ -235,8 +252,8 @@ def _verdict(valid: bool, gone: bool, saturated: bool, above: bool) -> str:
 def _heading(account: ChannelAccount, combination: str) -> str:
     return (
         f"{account.channel}: {combination} {_number(account.value)} ADU, sigma {_number(account.sigma)}; "
-        f"{account.kept} of {account.coverage} samples kept, {account.low} rejected low and {account.high} high "
-        f"by the rule {account.rule}"
+        f"{account.kept} of {account.coverage} samples kept, {account.low} rejected low and {account.high} "
+        f"high by the rule {account.rule}"
     )
 
 

@@ -41,18 +41,17 @@ def bright_places(plane: F32, limit: float) -> tuple[Places, NDArray[np.float64]
         return np.empty((0, 2), np.intp), np.empty(0)
     smooth = _box3(plane)
     tiles = smooth[:height, :width].reshape(height // TILE, TILE, width // TILE, TILE)
-    some = tiles[:, 2::4, :, 2::4].transpose(0, 2, 1, 3).reshape(height // TILE, width // TILE, -1)
-    some = np.where(np.isfinite(some), some, np.float32(np.inf))
-    sky = np.median(some, axis=2)
-    with np.errstate(invalid="ignore"):
-        noise = MAD_TO_SIGMA * np.median(np.abs(some - sky[..., None]), axis=2)
+    sky, plane_x, plane_y, noise = _tile_skies(tiles)
     good = np.isfinite(sky) & (noise > 0)
     if not good.any():
         return np.empty((0, 2), np.intp), np.empty(0)
     floor = np.float32(np.median(noise[good]))
     noise = np.maximum(np.where(good, noise, floor), floor)
     level = np.where(good, sky + np.float32(THRESHOLD) * noise, np.float32(np.inf))
-    above = tiles > level[:, None, :, None]
+    along = np.arange(TILE, dtype=np.float32) - np.float32((TILE - 1) / 2)
+    tilt = plane_x[..., None] * along  # (tile rows, tile columns, TILE)
+    rise = plane_y[..., None] * along
+    above = tiles > level[:, None, :, None] + rise.transpose(0, 2, 1)[..., None] + tilt[:, None]
     y, x = np.nonzero(above.reshape(height, width))
     inside = (y >= 2) & (x >= 2) & (y < plane.shape[0] - 2) & (x < plane.shape[1] - 2)
     y, x = y[inside], x[inside]
@@ -66,14 +65,36 @@ def bright_places(plane: F32, limit: float) -> tuple[Places, NDArray[np.float64]
                 peak &= (value > other) | ((value == other) & ((dy, dx) > (0, 0)))
     y, x, value = y[peak], x[peak], value[peak]
     centre = plane[y, x]
-    step = (y // TILE, x // TILE)
-    compact = (value - sky[step]) > 0.2 * (centre - sky[step])  # a single hot pixel would have 1/9
+    tile = (y // TILE, x // TILE)
+    local = sky[tile] + plane_x[tile] * along[x % TILE] + plane_y[tile] * along[y % TILE]
+    compact = (value - local) > 0.2 * (centre - local)  # a single hot pixel would have 1/9
     keep = compact & (centre < limit)
-    y, x, rise = y[keep], x[keep], ((value - sky[step]) / noise[step])[keep].astype(np.float64)
-    order = np.lexsort((x, y, -rise))[:MOST_CANDIDATES]
-    y, x, rise = y[order], x[order], rise[order]
+    y, x, bright = y[keep], x[keep], ((value - local) / noise[tile])[keep].astype(np.float64)
+    order = np.lexsort((x, y, -bright))[:MOST_CANDIDATES]
+    y, x, bright = y[order], x[order], bright[order]
     alone = _alone(y, x)
-    return np.stack([y[alone], x[alone]], axis=1), rise[alone]
+    return np.stack([y[alone], x[alone]], axis=1), bright[alone]
+
+
+def _tile_skies(tiles: F32) -> tuple[F32, F32, F32, F32]:
+    """Level at the centre, slope along x and y [ADU/px] and noise of each tile, from every fourth pixel."""
+    some = tiles[:, 2::4, :, 2::4].transpose(0, 2, 1, 3)
+    some = np.where(np.isfinite(some), some, np.float32(np.inf))
+    half = some.shape[-1] // 2
+    slopes = []
+    with np.errstate(invalid="ignore"):
+        for axis in (3, 2):
+            profile = np.median(some, axis=5 - axis)  # over the other direction
+            ends = np.median(profile[..., half:], axis=2) - np.median(profile[..., :half], axis=2)
+            slopes.append(
+                np.nan_to_num(ends / np.float32(TILE / 2), posinf=0.0, neginf=0.0).astype(np.float32)
+            )
+        along = (np.arange(2 * half, dtype=np.float32) * 4 + 2) - np.float32((TILE - 1) / 2)
+        flat = some - slopes[0][..., None, None] * along - slopes[1][..., None, None] * along[:, None]
+        flat = flat.reshape(*flat.shape[:2], -1)
+        sky = np.median(flat, axis=2)
+        noise = MAD_TO_SIGMA * np.median(np.abs(flat - sky[..., None]), axis=2)
+    return sky, slopes[0], slopes[1], noise.astype(np.float32)
 
 
 def _box3(plane: F32) -> F32:
@@ -103,7 +124,7 @@ def stamps_at(plane: F32, places: Places, half: int) -> F32:
     offsets = np.arange(-half, half + 1)
     rows = places[:, 0, None, None] + offsets[None, :, None]
     columns = places[:, 1, None, None] + offsets[None, None, :]
-    return plane[rows, columns]
+    return np.asarray(plane[rows, columns])
 
 
 def typical_fwhm(stamps: F32) -> float:

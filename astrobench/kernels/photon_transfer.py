@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: flo
         return nothing
     edges = np.geomspace(FIRST_BIN * typical, top * 1.0001, BINS + 1)
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         chosen = (signal >= low) & (signal < high)
         n = int(chosen.sum()) * (count - 1)
         if n >= LEAST_IN_BIN:

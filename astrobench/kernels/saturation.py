@@ -31,7 +31,9 @@ def saturated_pixels(samples: NDArray[Any], swapped: bool, levels: NDArray[np.fl
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _mark_words(words, swapped, levels, marks):
+def _mark_words(
+    words: NDArray[np.uint16], swapped: bool, levels: NDArray[np.int64], marks: NDArray[np.uint8]
+) -> None:
     for k in range(words.shape[0]):
         if levels[k] > 65535:
             continue
@@ -39,7 +41,9 @@ def _mark_words(words, swapped, levels, marks):
         row = words[k]
         if swapped:
             for p in range(row.size):
-                v = np.uint16(np.uint16(row[p] >> np.uint16(8)) | np.uint16(row[p] << np.uint16(8))) ^ np.uint16(0x8000)
+                v = np.uint16(
+                    np.uint16(row[p] >> np.uint16(8)) | np.uint16(row[p] << np.uint16(8))
+                ) ^ np.uint16(0x8000)
                 marks[p] |= np.uint8(v >= level)
         else:
             for p in range(row.size):
@@ -47,7 +51,7 @@ def _mark_words(words, swapped, levels, marks):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _mark_floats(samples, levels, marks):
+def _mark_floats(samples: NDArray[np.float32], levels: NDArray[np.float32], marks: NDArray[np.uint8]) -> None:
     for k in range(samples.shape[0]):
         level = levels[k]
         if not np.isfinite(level):

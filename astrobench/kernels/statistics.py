@@ -12,7 +12,9 @@ F32 = NDArray[np.float32]
 
 MAD_TO_SIGMA = 1.4826022  # 1 / norm.ppf(0.75)
 CLIP = 3.0  # sigma
-CLIPPED_VARIANCE = 0.9733369  # variance of a normal distribution cut at 3 sigma: 1 - 2 k phi(k) / (2 Phi(k) - 1)
+CLIPPED_VARIANCE = (
+    0.9733369  # variance of a normal distribution cut at 3 sigma: 1 - 2 k phi(k) / (2 Phi(k) - 1)
+)
 FIRST_GUESS = 2048  # values that give the first median and MAD
 IKSS_TO_SIGMA = 0.991  # scale of a Gaussian is then its sigma (PixInsight class library)
 
@@ -41,7 +43,7 @@ def median_mad(values: NDArray[np.generic]) -> Spread:
 
 
 def clipped_sigma(values: NDArray[np.generic]) -> float:
-    """Standard deviation about the centre of a distribution with outliers, iterated 3 sigma clipping.
+    """Return the standard deviation of values with outliers, by iterated 3 sigma clipping.
 
     Values in coarse steps are no trouble, where a MAD would jump from one step to the next.
 
@@ -63,9 +65,9 @@ def clipped_sigma(values: NDArray[np.generic]) -> float:
     if sigma == 0:
         centre, sigma = float(np.mean(flat, dtype=np.float64)), float(np.std(flat, dtype=np.float64))
     for _ in range(20):
-        count, mean, squares = _within(flat, np.float32(centre), np.float32(CLIP * sigma))
-        if count < 3 or squares <= 0:
-            break
+        count, mean, squares = _within(flat, centre, CLIP * sigma)
+        if count < 3 or squares <= 1e-9 * count * sigma**2:
+            break  # only equal values are left: the step of the data is coarser than its noise
         new = float(np.sqrt(squares / (count - 1) / CLIPPED_VARIANCE))
         done = abs(new - sigma) <= 1e-4 * sigma
         centre, sigma = float(mean), new
@@ -75,7 +77,7 @@ def clipped_sigma(values: NDArray[np.generic]) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
-def _within(values, centre, reach):
+def _within(values: F32, centre: float, reach: float) -> tuple[int, float, float]:
     """Count, mean and sum of squares about the mean of the values within `reach` of the centre."""
     count = 0
     total = 0.0
@@ -106,7 +108,7 @@ def spatial_noise(rows: F32, lag: int = 1) -> float:
     if rows.shape[1] <= 2 * lag:
         return float("nan")
     difference = rows[:, : -2 * lag] - 2 * rows[:, lag:-lag] + rows[:, 2 * lag :]
-    return clipped_sigma(difference) / np.sqrt(6.0)
+    return float(clipped_sigma(difference) / np.sqrt(6.0))
 
 
 def ikss(values: NDArray[np.generic]) -> Spread:
@@ -138,7 +140,7 @@ def ikss(values: NDArray[np.generic]) -> Spread:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
-def _biweight_midvariance(values, middle, mad):
+def _biweight_midvariance(values: F32, middle: float, mad: float) -> float:
     """Biweight midvariance with the raw MAD in u = (x - m) / (9 MAD)."""
     top = 0.0
     bottom = 0.0

@@ -62,7 +62,7 @@ class Outputs:
         _, height, width = self.shape
         place = (channel * height + y0) * width * rows.itemsize
         os.lseek(self.files[name], place, os.SEEK_SET)
-        view = memoryview(np.ascontiguousarray(rows)).cast("B")
+        view = np.ascontiguousarray(rows).data.cast("B")
         while view:
             view = view[os.write(self.files[name], view) :]
 
@@ -114,7 +114,8 @@ def integrate_cube(cube: Cube, plan: Plan, context: Context) -> Image:
         outputs.discard()
         raise
     tell_result(cube, plan, rejected, sums, context)
-    return Image(**planes, header=stack_header(cube, plan.normalisation))
+    header = stack_header(cube, plan.normalisation)
+    return Image(planes.pop("data"), header=header).replace(**planes)
 
 
 def _strip_rows(cube: Cube, budget: int) -> int:
@@ -149,7 +150,9 @@ def _read_ahead(cube: Cube, rows: int, context: Context) -> Iterator[tuple[int, 
                 context.check_stop()
                 if monotonic() - last > TICK:
                     last = monotonic()
-                    context.progress(done / total, f"stacking {count} frames, rows {job[1]} to {job[2]} of {height}")
+                    context.progress(
+                        done / total, f"stacking {count} frames, rows {job[1]} to {job[2]} of {height}"
+                    )
 
             tell()
             yield job[0], job[1], strip, tell

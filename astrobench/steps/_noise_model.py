@@ -1,4 +1,4 @@
-"""Know the noise of a sample from its level: from the camera's gain and read noise, or from the cube itself."""
+"""Know the noise of a sample from its level: by the camera's gain and read noise, or from the cube itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from astrobench.steps._normalisation import Normalisation
 
 F64 = NDArray[np.float64]
 
-LEAST_SHARE = 0.01  # of a star's light: registration and seeing are never better
 BLIND_SHARE = 0.05  # where nothing bright is there to measure it
 CERTAIN = 3.0  # standard errors
 MOST_POINTS = 4000  # of the grid, beside the cores of stars
@@ -95,7 +94,7 @@ def noise_model(
         if not np.isfinite(grown.slope_error):
             per_adu = _all_photons(floor[:, c], n, c)
         slope[:, c] = n.gain[:, c] * per_adu
-        share[c] = max(grown.share, LEAST_SHARE if np.isfinite(grown.slope_error) else BLIND_SHARE)
+        share[c] = grown.share if np.isfinite(grown.slope_error) else max(grown.share, BLIND_SHARE)
         if known is not None:
             camera[c] = gain
         elif grown.slope > CERTAIN * grown.slope_error:
@@ -110,7 +109,9 @@ def _pixels(n: Normalisation, channel: int) -> NDArray[np.float32]:
     gain = n.gain[:, channel].astype(np.float32)
     offset = n.offset[:, channel].astype(np.float32)
     grid = sample.grid.reshape(count, -1)
-    bright = np.flatnonzero((gain @ grid + offset.sum()) / count - n.sky(channel) > np.nanmedian(n.noise[:, channel]))
+    bright = np.flatnonzero(
+        (gain @ grid + offset.sum()) / count - n.sky(channel) > np.nanmedian(n.noise[:, channel])
+    )
     some = grid[:, bright[:: max(1, bright.size // MOST_POINTS)]]
     both = np.concatenate([sample.cores.reshape(count, -1), some], axis=1)
     both *= gain[:, None]

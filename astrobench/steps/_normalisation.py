@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from astrobench.context import Context
 from astrobench.cube import Cube
 from astrobench.errors import ParameterError, ProcessingError
-from astrobench.kernels import normalise
+from astrobench.kernels import brightness, normalise
 from astrobench.kernels.statistics import ikss, median_mad
 from astrobench.steps._sample import FULL_UINT16, Sample, take_samples
 
@@ -43,13 +43,15 @@ class Normalisation:
     noise : (N, C)
         Standard deviation of a normalised sample on the sky [ADU]; NaN where it is not known.
     weight : (N, C)
-        Mean 1 in each channel; 0 for a frame without data.
+        Mean 1 in each channel over the frames that hold data; 0 for the others.
     saturation : (N,)
         A raw sample at or above this is saturated [ADU of the frame]; inf: never.
     zeros : (N, C)
         Share of the samples that are exactly 0.
     common : bool
         Whether all levels were measured over the same area.
+    alive : (N,) bool
+        Whether the frame holds any data.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Normalisation:
     saturation: F64
     zeros: F64
     common: bool
+    alive: NDArray[np.bool_]
     samples: tuple[Sample, ...]
 
     def sky(self, channel: int) -> float:
@@ -100,7 +103,10 @@ def normalise_cube(
     lines = [channel.line(reference) for channel in channels]
     gain, offset, noise = (np.stack(part, axis=1) for part in zip(*lines, strict=True))
     location = np.stack([channel.location for channel in channels], axis=1)
-    weight = _weights(cube, weights, manual, gain, noise, location)
+    alive = np.any([channel.alive for channel in channels], axis=0)
+    weight = _weights(
+        cube, weights, manual, gain, noise, np.stack([channel.alive for channel in channels], axis=1)
+    )
     return Normalisation(
         kind=kind,
         reference=reference,
@@ -116,6 +122,7 @@ def normalise_cube(
         saturation=saturation,
         zeros=np.stack([sample.zeros for sample in samples], axis=1),
         common=all(channel.common for channel in channels),
+        alive=alive,
         samples=tuple(samples),
     )
 
@@ -127,7 +134,7 @@ class _Channel:
         self.sample = sample
         self.kind = kind
         count = len(sample.grid)
-        self.alive = np.isfinite(sample.grid.reshape(count, -1)).any(axis=1)
+        self.alive = np.asarray(np.isfinite(sample.grid.reshape(count, -1)).any(axis=1))
         self.first = int(np.argmax(self.alive))
         self.raw_noise = np.full(count, np.nan)
         self.scale, self.error = np.ones(count), np.full(count, np.nan)
@@ -141,25 +148,34 @@ class _Channel:
     def _measure_scale(self, scale_from: str) -> None:
         missing = self.alive.copy()
         if scale_from in ("auto", "stars"):
-            found = normalise.scales_from_stars(self.sample.flux, self.sample.flux_error, LEAST_STARS)
+            found = brightness.scales_from_stars(self.sample.flux, self.sample.flux_error, LEAST_STARS)
             self.stars = found.used
             missing &= ~self._take(found, np.isfinite(found.scale) & self.alive, "stars")
         if missing.any() and scale_from in ("auto", "stars"):
             level, _ = normalise.locations(self.sample.grid, self.scale)
-            found = normalise.scales_from_structure(self.sample.grid, np.nan_to_num(level))
+            found = brightness.scales_from_structure(self.sample.grid, np.nan_to_num(level))
             good = missing & (found.error < LARGEST_STRUCTURE_ERROR * found.scale) & (found.scale > 0)
             missing &= ~self._take(found, good, "structure")
         if missing.any():
             # A dispersion compares with nothing but other dispersions: all frames or none.
             spread = median_mad if scale_from == "mad" else ikss
-            size = np.array([spread(plane).scale if on else 1.0 for plane, on in zip(self.sample.grid, self.alive, strict=True)])
+            size = np.array(
+                [
+                    spread(plane).scale if on else 1.0
+                    for plane, on in zip(self.sample.grid, self.alive, strict=True)
+                ]
+            )
             trusted = self.alive & ~missing
-            unit = np.median(size[trusted] / self.scale[trusted]) if trusted.any() else np.median(size[self.alive])
+            unit = (
+                np.median(size[trusted] / self.scale[trusted])
+                if trusted.any()
+                else np.median(size[self.alive])
+            )
             usable = missing & (size > 0)
             self.scale[usable] = size[usable] / (unit if unit > 0 else 1.0)
             self.source[usable] = "median/MAD" if scale_from == "mad" else "IKSS"
 
-    def _take(self, found: normalise.Scales, good: NDArray[np.bool_], source: str) -> NDArray[np.bool_]:
+    def _take(self, found: brightness.Scales, good: NDArray[np.bool_], source: str) -> NDArray[np.bool_]:
         self.scale[good] = found.scale[good]
         self.error[good] = (found.error / found.scale)[good]
         self.source[good] = source
@@ -211,11 +227,15 @@ def _measured(cube: Cube, name: str) -> F64 | None:
 
 
 def _weights(
-    cube: Cube, weights: str, manual: tuple[float, ...] | None, gain: F64, noise: F64, location: F64
+    cube: Cube,
+    weights: str,
+    manual: tuple[float, ...] | None,
+    gain: F64,
+    noise: F64,
+    alive: NDArray[np.bool_],
 ) -> F64:
     """Weight of every frame and channel, mean 1 in each channel."""
     count, channels = cube.shape[:2]
-    alive = np.isfinite(noise) | (count == 1)
     if weights == "manual":
         if manual is None or len(manual) != count:
             given = 0 if manual is None else len(manual)
@@ -229,19 +249,19 @@ def _weights(
         raw = np.tile(_needed(cube, "stars", weights)[:, None], (1, channels))
     elif weights == "exposure":
         if not (np.isfinite(cube.exposure).all() and (cube.exposure > 0).all()):
-            raise ParameterError("stack.weights = 'exposure' needs the exposure time of every frame; some have none.")
+            raise ParameterError("stack.weights = 'exposure' needs the exposure time of every frame.")
         raw = np.tile(cube.exposure[:, None], (1, channels))
     else:
         raw = np.ones((count, channels))
     raw = np.where(alive, raw, 0.0)
-    mean = raw.mean(axis=0)
+    mean = raw.sum(axis=0) / np.maximum(alive.sum(axis=0), 1)
     if not (mean > 0).all():
         raise ProcessingError("All frames have the weight 0: there is nothing to combine.")
-    return raw / mean
+    return np.asarray(raw / mean)
 
 
 def _inverse_variance(cube: Cube, gain: F64, noise: F64) -> F64:
-    """1 / (gain sigma)^2 with the sigma of the raw samples where it was measured, else as found in the cube."""
+    """1 / (gain sigma)^2 with the sigma of raw samples where it was measured, else as found in the cube."""
     raw = cube.noise * gain
     usable = (np.isfinite(raw) & (raw > 0)).all(axis=0)
     sigma = np.where(usable, raw, noise)

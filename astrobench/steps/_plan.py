@@ -1,4 +1,4 @@
-"""The plan of a stack: what becomes of the samples of a pixel, the same for whole strips and for single pixels."""
+"""The plan of a stack: what becomes of the samples of a pixel, alike for strips and for single pixels."""
 
 from __future__ import annotations
 
@@ -68,7 +68,12 @@ class Plan:
         }
 
     def integrate(
-        self, strip: Strip, channel: int, threads: int = 1, check: Check | None = None, out: Integrated | None = None
+        self,
+        strip: Strip,
+        channel: int,
+        threads: int = 1,
+        check: Check | None = None,
+        out: Integrated | None = None,
     ) -> tuple[Integrated, NDArray[np.intp]]:
         """Reject and combine the samples of a strip.
 
@@ -94,7 +99,7 @@ class Plan:
         few = min(self.judgement.few, len(levels) + 1)
         for thin, coverage in (
             ((found.coverage > PAIR) & (found.coverage < few), PAIR + 1),
-            ((found.coverage == PAIR) & (PAIR < few), PAIR),
+            ((found.coverage == PAIR) & (few > PAIR), PAIR),
         ):
             rule, low = self.rule_for(coverage)
             again = {**arguments, "rule": rule, "low": low}
@@ -109,7 +114,7 @@ class Plan:
         return self.judgement.rule, self.judgement.low
 
     def deviations(self, channel: int, kept: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Standard deviation that the noise model gives each frame at the median of the kept samples."""
+        """Return what the noise model gives each frame, (N,), at the median of the kept samples."""
         model = self.model
         middle = float(np.median(kept)) if len(kept) else float("nan")
         signal = np.maximum(middle - model.sky[:, channel], 0)
@@ -143,8 +148,8 @@ def _again(
         some = pixels[start : start + CHUNK]
         part = every.of(some)
         first, second = part.integrate(**before), part.integrate(**after)
-        for mine, theirs in zip(found[:8], second[:8], strict=True):
-            mine[some] = theirs
+        for name in Integrated._fields[:-1]:  # all but the counts per frame
+            getattr(found, name)[some] = getattr(second, name)
         found.rejected[:] += second.rejected - first.rejected
 
 

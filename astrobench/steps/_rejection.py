@@ -55,7 +55,9 @@ def choose(step: Stack, count: int, model: NoiseModel) -> Judgement:
     """Return the rule that `Stack.rejection` asks for, or for `auto` the one that suits the frames."""
     if step.rejection != "auto":
         low, high = LIMITS.get(step.rejection, (3.0, 3.0))
-        return Judgement(step.rejection, low if step.low is None else step.low, high if step.high is None else step.high)
+        return Judgement(
+            step.rejection, low if step.low is None else step.low, high if step.high is None else step.high
+        )
     low, high = (4.0 if given is None else given for given in (step.low, step.high))
     if count < 2:
         return Judgement("none", why="a single frame has nothing to be compared with")
@@ -63,10 +65,13 @@ def choose(step: Stack, count: int, model: NoiseModel) -> Judgement:
         why = f"the noise is known, and the scatter of only {count} samples says little"
         return Judgement("model", low, high, few=3, why=why)
     if count >= FEW:
-        why = f"{count} samples show their own scatter; it finds groups of outliers and rejects the fewest good samples"
+        why = f"{count} samples show their own scatter; it finds groups of outliers and spares good samples"
         return Judgement("gesd", low, high, few=FEW if model.known else 0, why=why)
     if count >= FEW_UNKNOWN:
-        return Judgement("winsorized", why=f"the noise could not be measured; of {count} samples it finds pairs of outliers")
+        return Judgement(
+            "winsorized",
+            why=f"the noise could not be measured; of {count} samples it finds pairs of outliers",
+        )
     return Judgement("none", why=f"{count} samples without known noise do not show which one is wrong")
 
 
@@ -99,5 +104,9 @@ def expected_shares(judgement: Judgement, count: int) -> tuple[float, float]:
 def limits(judgement: Judgement) -> dict[str, Any]:
     """Arguments of `integrate_samples` for a rule."""
     return {
-        "rule": judgement.rule, "low": judgement.low, "high": judgement.high, "alpha": ALPHA, "max_fraction": MOST_SHARE
-    }  # fmt: skip
+        "rule": judgement.rule,
+        "low": judgement.low,
+        "high": judgement.high,
+        "alpha": ALPHA,
+        "max_fraction": MOST_SHARE,
+    }

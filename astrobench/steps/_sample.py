@@ -1,4 +1,4 @@
-"""Take from a cube the few samples that its statistics rest on: a grid of the sky and the light of its stars."""
+"""Take from a cube the few samples its statistics rest on: a grid of the sky and the light of its stars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip, plain_samples
 from astrobench.kernels.bright_stars import aperture_and_ring, bright_places, stamps_at, typical_fwhm
-from astrobench.kernels.normalise import stamp_fluxes
+from astrobench.kernels.brightness import stamp_fluxes
 from astrobench.kernels.statistics import median_mad, spatial_noise
 
 F32 = NDArray[np.float32]
@@ -62,7 +62,9 @@ class _Plan:
     ring: NDArray[np.bool_]
 
 
-def take_samples(cube: Cube, saturation: F64, context: Context, text: str = "measuring levels") -> list[Sample]:
+def take_samples(
+    cube: Cube, saturation: F64, context: Context, text: str = "measuring levels"
+) -> list[Sample]:
     """Read the bands of every frame once; return one `Sample` a channel."""
     plan = _plan(cube, saturation)
     count, channels = cube.shape[:2]
@@ -77,14 +79,20 @@ def take_samples(cube: Cube, saturation: F64, context: Context, text: str = "mea
     for channel in range(channels):
         grids, lights, cores, zeros = zip(*found[channel * count : (channel + 1) * count], strict=True)
         light = np.stack(lights)
-        samples.append(Sample(np.stack(grids), light[..., 0], light[..., 1], np.stack(cores), np.array(zeros)))
+        samples.append(
+            Sample(np.stack(grids), light[..., 0], light[..., 1], np.stack(cores), np.array(zeros))
+        )
     return samples
 
 
 def judged_plane(strip: Strip) -> F32:
     """Return the samples of a one-frame strip as they are judged, (h, W) float32."""
     plane = plain_samples(strip)[0]
-    return plane if strip.shift is None else plane + strip.shift[0]
+    if strip.shift is not None:
+        plane = plane + strip.shift[0]
+    if strip.samples.dtype.kind == "f" and np.isinf(plane).any():
+        plane = np.where(np.isinf(plane), np.float32(np.nan), plane)
+    return np.asarray(plane, np.float32)
 
 
 def _plan(cube: Cube, saturation: F64) -> _Plan:
@@ -93,7 +101,8 @@ def _plan(cube: Cube, saturation: F64) -> _Plan:
     rows = sum(y1 - y0 for y0, y1 in bands)
     points = max(4096, min(GRID_POINTS, GRID_BYTES // (4 * count * channels)))
     stride = max(1, int(np.sqrt(rows * width / points)))
-    planes = [_clean(cube, min(1, channels - 1), band) for band in bands]
+    alive = _alive(cube)
+    planes = [_clean(cube, alive, min(1, channels - 1), band) for band in bands]
     limit = NEAR_FULL * float(np.min(saturation))
     found = [bright_places(plane, limit) for plane in planes]
     fwhm = _fwhm(planes, found)
@@ -105,6 +114,18 @@ def _plan(cube: Cube, saturation: F64) -> _Plan:
     return _Plan(bands, stride, places, shapes, aperture, ring)
 
 
+def _alive(cube: Cube) -> NDArray[np.intp]:
+    """Return the frames that hold any data, by a look at a few rows; all if none does there."""
+    count, channels, height, _ = cube.shape
+    seen = np.zeros(count, bool)
+    for y in sorted({height // 4, height // 2, 3 * height // 4}):
+        strip = cube.strip(min(1, channels - 1), y, y + 1)
+        if strip.samples.dtype.kind != "f":
+            return np.arange(count)
+        seen |= np.isfinite(plain_samples(strip)).any(axis=(1, 2))
+    return np.flatnonzero(seen) if seen.any() else np.arange(count)
+
+
 def _bands(height: int, width: int) -> tuple[tuple[int, int], ...]:
     """Rows to read: all of a small picture, evenly spaced bands of a large one."""
     if height * width <= BAND_PIXELS or height <= 2 * BAND_ROWS:
@@ -114,12 +135,12 @@ def _bands(height: int, width: int) -> tuple[tuple[int, int], ...]:
     return tuple((int(y), int(y) + BAND_ROWS) for y in starts)
 
 
-def _clean(cube: Cube, channel: int, band: tuple[int, int]) -> F32:
+def _clean(cube: Cube, alive: NDArray[np.intp], channel: int, band: tuple[int, int]) -> F32:
     """Median of three frames: stars without cosmic rays and trails."""
-    count = cube.shape[0]
+    count = len(alive)
     chosen = sorted({count // 6, count // 2, count - 1 - count // 6})
     planes = []
-    for frame in chosen:
+    for frame in alive[chosen]:
         plane = judged_plane(cube.strip(channel, *band, np.array([frame]))).copy()
         level = median_mad(plane[::8, ::8]).location
         if np.isfinite(level):
@@ -168,15 +189,21 @@ def _above_sky(stamps: F32, ring: NDArray[np.bool_]) -> F32:
         return stamps
     with np.errstate(invalid="ignore"):
         sky = np.nanmedian(np.where(ring, stamps, np.nan).reshape(len(stamps), -1), axis=1)
-    return np.nan_to_num(stamps - sky[:, None, None])
+    return np.asarray(np.nan_to_num(stamps - sky[:, None, None]), np.float32)
 
 
-def _measure(cube: Cube, frame: int, channel: int, plan: _Plan, saturation: float) -> tuple[F32, F64, F32, float]:
+def _measure(
+    cube: Cube, frame: int, channel: int, plan: _Plan, saturation: float
+) -> tuple[F32, F64, F32, float]:
     """Grid, star light (S, 2), star cores (S, 25) and share of zeros of one plane."""
     grids, lights, cores, sizes = [], [], [], []
     for band, places, shapes in zip(plan.bands, plan.places, plan.shapes, strict=True):
         strip = cube.strip(channel, *band, np.array([frame]))
-        step = (slice(None), slice(plan.stride // 2, None, plan.stride), slice(plan.stride // 2, None, plan.stride))
+        step = (
+            slice(None),
+            slice(plan.stride // 2, None, plan.stride),
+            slice(plan.stride // 2, None, plan.stride),
+        )
         grids.append(judged_plane(_cut(strip, step)))
         half = plan.aperture.shape[0] // 2
         offsets = np.arange(-half, half + 1)
@@ -184,8 +211,10 @@ def _measure(cube: Cube, frame: int, channel: int, plan: _Plan, saturation: floa
         columns = places[:, 1, None, None] + offsets[None, None, :]
         stamps = np.ascontiguousarray(judged_plane(_cut(strip, (slice(None), rows, columns))))
         light, size = np.empty((len(places), 2)), np.empty(len(places))
-        stamp_fluxes(stamps, shapes, plan.aperture, plan.ring, np.float32(saturation), light, size)
-        middle = stamps[:, half - CORE : half + CORE + 1, half - CORE : half + CORE + 1].reshape(len(places), 25)
+        stamp_fluxes(stamps, shapes, plan.aperture, plan.ring, saturation, light, size)
+        middle = stamps[:, half - CORE : half + CORE + 1, half - CORE : half + CORE + 1].reshape(
+            len(places), 25
+        )
         cores.append(np.where(middle < saturation, middle, np.float32(np.nan)))
         lights.append(light)
         sizes.append(size)

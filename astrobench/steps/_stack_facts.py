@@ -27,11 +27,11 @@ def tell_plan(cube: Cube, plan: Plan, weights: str, context: Context) -> None:
     n = plan.normalisation
     _tell_normalisation(cube, n, context)
     _tell_zeros(n, context)
-    count = cube.shape[0]
+    count = int(n.alive.sum())
     effective = effective_frames(n.weight)
     context.report.fact(
         "weights",
-        "Weights ({kind}) from {low:.3g} to {high:.3g}; the {count} frames count as {effective:.1f} equal ones.",
+        "Weights ({kind}) from {low:.3g} to {high:.3g}; {count} frames count as {effective:.1f} equal ones.",
         kind=weights, low=n.weight.min(), high=n.weight.max(), count=count, effective=float(effective.mean()),
         per_frame=n.weight, names=cube.names,
     )  # fmt: skip
@@ -46,7 +46,7 @@ def effective_frames(weight: F64) -> F64:
 
 def _tell_normalisation(cube: Cube, n: Normalisation, context: Context) -> None:
     count = cube.shape[0]
-    dead = [cube.names[k] for k in range(count) if not np.isfinite(n.noise[k]).any()] if count > 1 else []
+    dead = [cube.names[k] for k in range(count) if not n.alive[k]]
     if dead:
         context.report.fact(
             "no data", "{count} frames hold no sample on the grid and do not count: {names}.", "warning",
@@ -65,14 +65,16 @@ def _tell_normalisation(cube: Cube, n: Normalisation, context: Context) -> None:
     )  # fmt: skip
     if not n.common:
         context.report.fact(
-            "small overlap", "The frames have little area in common; their levels follow from the overlaps.", "warning"
+            "small overlap",
+            "The frames have little area in common; their levels follow from the overlaps.",
+            "warning",
         )
     weak = sorted({str(name) for name in np.unique(n.source)} & {"IKSS", "median/MAD"})
     if weak:
         context.report.fact(
             "scale from spread",
-            "Too few stars and too little structure to compare brightness: it follows from the spread of the samples "
-            "({weak}), which mixes in noise and seeing.",
+            "Too few stars and too little structure to compare brightness: it follows from the spread of the "
+            "samples ({weak}), which mixes in noise and seeing.",
             weak=", ".join(weak),
         )
 
@@ -82,7 +84,7 @@ def _tell_zeros(n: Normalisation, context: Context) -> None:
     if share > CLIPPED:
         context.report.fact(
             "clipped at 0",
-            "Up to {share:.1%} of the samples of a frame are exactly 0: clipped by the camera, used as they are.",
+            "Up to {share:.1%} of the samples of a frame are exactly 0: clipped by the camera, used as is.",
             share=share,
         )
 
@@ -90,7 +92,8 @@ def _tell_zeros(n: Normalisation, context: Context) -> None:
 def _tell_noise(model: NoiseModel, n: Normalisation, context: Context) -> None:
     if not model.known:
         context.report.fact(
-            "noise model", "The noise of the frames could not be measured; the scatter of each pixel's samples is used."
+            "noise model",
+            "The noise of the frames could not be measured; the scatter of each pixel's samples is used.",
         )
         return
     sky = np.sqrt(model.floor)
@@ -101,16 +104,16 @@ def _tell_noise(model: NoiseModel, n: Normalisation, context: Context) -> None:
         known = f"no gain (nothing bright enough to tell it to {CERTAIN:g} standard errors)"
     context.report.fact(
         "noise model",
-        "Noise of a sample on the sky {low:.3g} to {high:.3g} ADU; above it {known}, and {share:.1%} of a star's "
-        "light differs from frame to frame.",
+        "Noise of a sample on the sky {low:.3g} to {high:.3g} ADU; above it {known}, and {share:.1%} of a "
+        "star's light differs from frame to frame.",
         low=sky.min(), high=sky.max(), known=known, share=float(model.share.max()), camera_gain=camera,
         sky_noise=sky, slope=model.slope,
     )  # fmt: skip
     if not 1 / ODD_NOISE < model.ratio < ODD_NOISE:
         context.report.fact(
             "gain and noise disagree",
-            "With the gain and read noise given, the sky's noise would be {ratio:.2f} times what the frames show. "
-            "Check both, or leave them out to have them measured.",
+            "With the gain and read noise given, the sky's noise would be {ratio:.2f} times what the frames "
+            "show. Check both, or leave them out to have them measured.",
             "warning", ratio=model.ratio,
         )  # fmt: skip
 
@@ -127,7 +130,7 @@ def _tell_rule(plan: Plan, count: int, context: Context) -> None:
     )
     context.report.fact(
         "rejection",
-        "Rejection {rule}{limits}{why}. Of {count} samples it finds at most {most} outliers on one side.{few}",
+        "Rejection {rule}{limits}{why}. Of {count} samples it finds at most {most} outliers a side.{few}",
         rule=judgement.rule, limits=limits, why=why, count=count, most=most, few=few, low=judgement.low,
         high=judgement.high,
     )  # fmt: skip
@@ -144,14 +147,15 @@ def tell_result(
     sums : mapping
         Sums over all pixels of ``coverage``, ``reject_low``, ``reject_high`` and ``flags``.
     """
-    count = cube.shape[0]
+    count = int(plan.normalisation.alive.sum())
     total = max(1.0, sums["coverage"])
     low, high = expected_shares(plan.judgement, count)
     context.report.fact(
         "rejected",
-        "{low:.3%} of the samples rejected low and {high:.3%} high; noise alone explains {by_chance_low:.3%} and "
-        "{by_chance_high:.3%}.",
-        low=sums["reject_low"] / total, high=sums["reject_high"] / total, by_chance_low=low, by_chance_high=high,
+        "{low:.3%} of the samples rejected low and {high:.3%} high; noise alone explains {by_chance_low:.3%} "
+        "and {by_chance_high:.3%}.",
+        low=sums["reject_low"] / total, high=sums["reject_high"] / total,
+        by_chance_low=low, by_chance_high=high,
     )  # fmt: skip
     share = rejected_shares(cube, plan.normalisation, rejected)
     worst = np.argsort(-share, kind="stable")[:NAMED]
@@ -159,14 +163,16 @@ def tell_result(
     named = ", ".join(f"{cube.names[k]} ({share[k]:.1%})" for k in much)
     context.report.fact(
         "rejected per frame",
-        "Much of some frames was rejected: {named}. Look at them; a cloud, a trail or a bad registration is likely."
+        "Much of some frames was rejected: {named}. A cloud, a trail or a bad registration is likely."
         if much else "No frame lost more than {most:.2%} of its samples.",
         "warning" if much else "info",
         named=named, most=float(share.max()), share=share, names=cube.names,
     )  # fmt: skip
     if sums["flags"] > 0:
         context.report.fact(
-            "saturated", "{pixels} pixels are saturated in every frame and marked so.", pixels=int(sums["flags"])
+            "saturated",
+            "{pixels} pixels are saturated in every frame and marked so.",
+            pixels=int(sums["flags"]),
         )
     exposure = total_exposure(cube, plan.normalisation)
     if exposure is not None:
@@ -176,7 +182,7 @@ def tell_result(
 
 def rejected_shares(cube: Cube, n: Normalisation, rejected: NDArray[np.int64]) -> F64:
     """Return the share of each frame's samples that was rejected, (N,)."""
-    _, channels, height, width = cube.shape
+    _, _, height, width = cube.shape
     seen = np.array([[np.isfinite(plane).mean() for plane in sample.grid] for sample in n.samples])
     return np.asarray(rejected.sum(axis=1) / np.maximum(seen.sum(axis=0) * height * width, 1))
 
@@ -185,7 +191,9 @@ def total_exposure(cube: Cube, n: Normalisation) -> tuple[float, int] | None:
     """Return summed seconds and number of the frames that count; None where the exposure is not known."""
     counted = (n.weight > 0).any(axis=1)
     seconds = cube.exposure[counted]
-    return (float(seconds.sum()), int(counted.sum())) if np.isfinite(seconds).all() and counted.any() else None
+    return (
+        (float(seconds.sum()), int(counted.sum())) if np.isfinite(seconds).all() and counted.any() else None
+    )
 
 
 def stack_header(cube: Cube, n: Normalisation) -> Any:

@@ -29,33 +29,59 @@ class Stack(Step):
     takes: ClassVar[type] = Cube
     gives: ClassVar[type] = Image
 
-    rejection: Rejection = param("auto", "How outliers are recognised; auto chooses by the number of frames and the noise")
+    rejection: Rejection = param(
+        "auto", "How outliers are recognised; auto chooses by the number of frames and the noise"
+    )
     low: float | None = param(
-        None, "Reject below: in sigma; a count for minmax, a share for percentile; none: as customary", ge=0, le=1000
+        None,
+        "Reject below: in sigma; a count for minmax, a share for percentile; none: as customary",
+        ge=0,
+        le=1000,
     )
     high: float | None = param(
-        None, "Reject above: in sigma; a count for minmax, a share for percentile; none: as customary", ge=0, le=1000
+        None,
+        "Reject above: in sigma; a count for minmax, a share for percentile; none: as customary",
+        ge=0,
+        le=1000,
     )
     combination: Combination = param("mean", "How the samples that are left become one value")
-    normalisation: Levels = param("additive+scaling", "How frames are brought to one sky level and one brightness")
+    normalisation: Levels = param(
+        "additive+scaling", "How frames are brought to one sky level and one brightness"
+    )
     scale_from: ScaleFrom = param(
         "auto", "What tells the brightness of a frame: its stars, or the spread of its samples", advanced=True
     )
     weights: Weights = param("noise", "How much a frame counts")
-    manual_weights: tuple[float, ...] | None = param(None, "One weight a frame, for weights = manual", advanced=True)
+    manual_weights: tuple[float, ...] | None = param(
+        None, "One weight a frame, for weights = manual", advanced=True
+    )
     gain: float | None = param(
-        None, "Gain of the camera; measured from the frames if not given", unit="e-/ADU", gt=0, le=1e6, advanced=True
+        None,
+        "Gain of the camera; measured from the frames if not given",
+        unit="e-/ADU",
+        gt=0,
+        le=1e6,
+        advanced=True,
     )
     read_noise: float | None = param(
-        None, "Read noise of the camera; measured from the frames if not given", unit="e-", ge=0, le=1e6, advanced=True
+        None,
+        "Read noise of the camera; measured from the frames if not given",
+        unit="e-",
+        ge=0,
+        le=1e6,
+        advanced=True,
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.rejection == "percentile" and max(self.low or 0, self.high or 0) > 1:
-            raise ValueError("low and high are shares of the median for rejection = 'percentile'; allowed: 0 to 1.")
+            raise ValueError(
+                "low and high are shares of the median for rejection = 'percentile'; allowed: 0 to 1."
+            )
         if self.rejection == "minmax" and any(v is not None and v != int(v) for v in (self.low, self.high)):
-            raise ValueError("low and high are counts of samples for rejection = 'minmax'; give whole numbers.")
+            raise ValueError(
+                "low and high are counts of samples for rejection = 'minmax'; give whole numbers."
+            )
         if self.weights == "manual" and not self.manual_weights:
             raise ValueError("weights = 'manual' needs manual_weights, one a frame.")
         if self.manual_weights is not None and min(self.manual_weights, default=0.0) < 0:
@@ -92,5 +118,7 @@ def stacking_plan(cube: Cube, step: Stack, context: Context) -> Plan:
             cube, step.normalisation, step.scale_from, step.weights, step.manual_weights, context
         )
         model = noise_model(cube, normalisation, step.gain, step.read_noise)
-        kept[step] = Plan(normalisation, model, choose(step, cube.shape[0], model), step.combination)
+        kept[step] = Plan(
+            normalisation, model, choose(step, int(normalisation.alive.sum()), model), step.combination
+        )
     return kept[step]

@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from astrobench.kernels.normalise import (
-    affine,
-    grid_noise,
-    locations,
-    scales_from_stars,
-    scales_from_structure,
-    stamp_fluxes,
-)
+from astrobench.kernels.brightness import scales_from_stars, scales_from_structure, stamp_fluxes
+from astrobench.kernels.normalise import affine, grid_noise, locations
 from astrobench.kernels.photon_transfer import noise_growth
 
 
@@ -61,7 +55,8 @@ def test_a_frame_without_data_has_no_level():
     grid = np.full((2, 4, 4), 5, np.float32)
     grid[1] = np.nan
     location, _ = locations(grid, np.ones(2))
-    assert location[0] == 5 and np.isnan(location[1])
+    assert location[0] == 5
+    assert np.isnan(location[1])
 
 
 def test_noise_of_each_frame_is_told_apart_behind_structure(rng):
@@ -80,7 +75,12 @@ def test_noise_of_two_frames_is_shared(rng):
 def stars(rng, frames, count=30):
     scale = rng.uniform(0.5, 1.1, frames)
     flux = rng.pareto(1.0, count) * 1000 + 2000
-    return scale, flux, scale[:, None] * flux + rng.normal(0, 50, (frames, count)), np.full((frames, count), 50.0)
+    return (
+        scale,
+        flux,
+        scale[:, None] * flux + rng.normal(0, 50, (frames, count)),
+        np.full((frames, count), 50.0),
+    )
 
 
 def test_stars_give_the_scale_within_its_error(rng):
@@ -105,7 +105,8 @@ def test_too_few_stars_give_no_scale(rng):
     flux, error = np.tile(flux, 3), np.tile(error, 3)
     flux[2, 5:] = np.nan
     found = scales_from_stars(flux, error, 10)
-    assert np.isnan(found.scale[2]) and np.isfinite(found.scale[[0, 1, 3, 4]]).all()
+    assert np.isnan(found.scale[2])
+    assert np.isfinite(found.scale[[0, 1, 3, 4]]).all()
 
 
 def test_structure_gives_the_scale_under_a_changing_gradient(rng):
@@ -135,7 +136,9 @@ def test_light_in_an_aperture_is_counted_above_the_sky_and_filled_where_data_mis
     stamps[1, 8, 6:8] = np.nan
     stamps[2, 8, 8] = 900
     out, size = np.empty((3, 2)), np.empty(3)
-    stamp_fluxes(stamps, np.stack([star] * 3), radius <= 5, (radius > 6) & (radius <= 8), np.float32(800), out, size)
+    stamp_fluxes(
+        stamps, np.stack([star] * 3), radius <= 5, (radius > 6) & (radius <= 8), np.float32(800), out, size
+    )
     assert out[0] == pytest.approx([500 * star[radius <= 5].sum(), 100], rel=1e-3)
     assert out[1] == pytest.approx(out[0], rel=1e-3)
     assert np.isnan(out[2, 0])
