@@ -117,12 +117,15 @@ def _distorts(src: F64, dst: F64, model: Model, weight: F64) -> bool:
 
 
 def _held_out(src: F64, dst: F64, model: Model, weight: F64) -> float:
-    """Robust rms [px] on each fifth of the pairs of a fit to the other four."""
+    """Robust rms [px] on each fifth of the pairs of a fit to the other four; outliers are those of the whole fit."""
     fold = np.arange(len(src)) % FOLDS
     misfit = np.empty(len(src))
+    inliers = _robust(src, dst, model, weight)[2]
     for k in range(FOLDS):
-        kept = fold != k
-        matrix = _robust(src[kept], dst[kept], model, weight[kept])[0]
+        kept = (fold != k) & inliers
+        if 2 * kept.sum() < PARAMETERS[model]:
+            return np.inf
+        matrix = _weighted(src[kept], dst[kept], model, weight[kept])
         misfit[~kept] = np.hypot(*(apply(matrix, src[~kept]) - dst[~kept]).T)
     scaled = misfit * np.sqrt(weight / weight.mean())
     limit = TUNING * max(1.4826 * float(np.median(scaled)), SMALLEST_SCALE)
@@ -209,6 +212,6 @@ def _homography(p: F64, q: F64, share: F64) -> F64:
         )
         step = np.linalg.lstsq(slope, np.concatenate([root * (u - fx), root * (v - fy)]), rcond=None)[0]
         h = h + step
-        if np.abs(step).max() < 1e-12:
+        if np.abs(step).max() < 1e-10:  # of coordinates scaled to 1: 1e-7 px
             break
     return np.append(h, 1.0).reshape(3, 3)
