@@ -78,8 +78,8 @@ def main() -> None:
         if is_debug:
             raise
         _fail(
-            f"Something unexpected happened ({type(error).__name__}: {error}). This is a defect of astrobench; "
-            "run again with ASTROBENCH_DEBUG=1 and report what it prints.",
+            f"Something unexpected happened ({type(error).__name__}: {error}). "
+            "This is a defect of astrobench; run again with ASTROBENCH_DEBUG=1 and report what it prints.",
             4,
         )
 
@@ -275,6 +275,7 @@ def _run(
     start = time.perf_counter()
     recipe = Recipe.load(recipe_name).with_settings(settings)
     check_folder(out)
+    check_folder(context.scratch, "scratch", "--scratch")
     with context.part(0.0, SHARE_OF_READING), context.report.step("input"):
         source = open_source(inputs, context)
     if isinstance(source, Frames):
@@ -336,8 +337,6 @@ def _context(memory: str, workers: int, scratch: Path | None) -> Iterator[Contex
     if workers:
         values["workers"] = workers
     if scratch is not None:
-        if scratch.exists() and not scratch.is_dir():
-            raise InputError(f"{scratch} is a file; --scratch needs a folder.")
         values["scratch"] = scratch
     context = Context(**values)
     with _stoppable(context), _shown(context):
@@ -426,8 +425,8 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TextColumn("left"),
-                   TimeRemainingColumn(), TextColumn("{task.description}", markup=False))  # fmt: skip
+        share, what = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.description}", markup=False)
+        columns = (BarColumn(), share, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), what)
         self.progress = Progress(
             *columns,
             console=Console(stderr=True),

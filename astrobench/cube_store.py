@@ -272,7 +272,7 @@ def _shape(facts: dict[str, NDArray[Any]]) -> tuple[int, int, int, int]:
 def _read_facts(folder: Path) -> dict[str, NDArray[Any]] | None:
     """Return what is stored beside the samples, or None if that or the samples are damaged."""
     try:
-        with np.load(folder / FACTS, allow_pickle=False) as stored:
+        with open(folder / FACTS, "rb") as file, np.load(file, allow_pickle=False) as stored:
             facts = {name: stored[name] for name in stored.files}
         count, channels, height, width = shape = _shape(facts)
         expected = {"transforms": (count, 3, 3), "noise": (count, channels), "names": (count,)}

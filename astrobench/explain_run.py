@@ -73,7 +73,7 @@ def into_stack(cube: Cube, frame: str, x: float, y: float) -> tuple[float, float
 
 @dataclass(frozen=True)
 class _Run:
-    """A finished run: its recipe, its inputs, and the rectangle of the stack (x, y, width, height) shown."""
+    """A finished run: its recipe, its inputs, and the rectangle (x, y, width, height) that is shown."""
 
     recipe: Recipe
     inputs: tuple[Path, ...]

@@ -68,7 +68,7 @@ def run_into(
             report.run["cube"] = result.cube.key
         _name_files_alone(report)
         (beside / REPORT).write_text(report.to_json(), encoding="utf-8", errors="backslashreplace")
-        context.check_stop()
+        context.progress(1.0, f"writing {REPORT}")
         context.is_ending = True
         for each in sorted(beside.iterdir()):
             _move(each, folder / each.name)
@@ -78,8 +78,8 @@ def run_into(
 
 
 # --- the folder -----------------------------------------------------------------------------------
-def check_folder(folder: Path) -> None:
-    """Say now, before the work, why a folder cannot take the results; nothing is made."""
+def check_folder(folder: Path, kind: str = "output", option: str = "-o") -> None:
+    """Say now, before the work, why a folder cannot be written to; nothing is made."""
     there = folder
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
@@ -87,13 +87,14 @@ def check_folder(folder: Path) -> None:
         is_folder = there.is_dir()
     except OSError as error:
         raise InputError(
-            f"The output folder {folder} cannot be made: {_reason(error)}. Name another with -o."
+            f"The {kind} folder {folder} cannot be made: {_reason(error)}. Name another with {option}."
         ) from None
     if not is_folder:
-        what = folder if there == folder else f"{folder} cannot be made: {there}"
-        raise InputError(f"{what} is a file; the output needs a folder. Name another with -o.")
+        raise InputError(
+            f"The {kind} folder cannot be {folder}: {there} is no folder. Name another with {option}."
+        )
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"The output folder {folder} cannot be written to. Name another with -o.")
+        raise InputError(f"The {kind} folder {folder} cannot be written to. Name another with {option}.")
 
 
 def check_input_stays(folder: Path, recipe: Recipe, source: Any, inputs: Sequence[str | Path]) -> None:
