@@ -201,10 +201,8 @@ def _account(cube: Cube, plan: Any, channel: int, x: int, y: int) -> ChannelAcco
     if rule == "model":
         lower, upper = model_bounds(seen[kept], plan.deviations(channel, seen[kept]), low, limits.high)
     else:
-        low_high = rule_bounds(
-            rule, seen[valid & ~saturated], seen[kept], low, limits.high, ALPHA, MOST_SHARE
-        )
-        lower, upper = (np.full(len(raw), each) for each in low_high)
+        part = valid & ~saturated
+        lower, upper = rule_bounds(rule, seen, part, kept, low, limits.high, ALPHA, MOST_SHARE)
     middle = np.median(seen[kept]) if kept.any() else 0.0
     samples = tuple(
         SampleAccount(

@@ -20,39 +20,60 @@ from astrobench.kernels.reject import (
 )
 
 F64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 NOWHERE = (float("-inf"), float("inf"))
 
 
 def rule_bounds(
-    rule: str, valid: F64, kept: F64, low: float, high: float, alpha: float, most_share: float
-) -> tuple[float, float]:
-    """Return the lower and the upper limit of a rule that treats all frames alike.
+    rule: str, values: F64, valid: Mask, kept: Mask, low: float, high: float, alpha: float, most_share: float
+) -> tuple[F64, F64]:
+    """Return the lower and the upper limit for every sample, (N,) each.
 
     Parameters
     ----------
     rule : str
         Of `integrate_samples`; the noise model has limits of its own for each frame, see `model_bounds`.
-    valid, kept : (n,) float64
-        Normalised samples of the pixel, and those that were kept.
+    values : (N,) float64
+        Normalised samples of the pixel.
+    valid, kept : (N,) bool
+        Which of them there are, and which were kept.
     low, high : float
         Limits of the rule.
     alpha, most_share : float
         Of the generalised ESD test.
+
+    Notes
+    -----
+    A rejected sample gets the limits of the pass that rejected it, a kept one those of the last pass.
     """
-    if len(kept) == 0 or rule == "none":
-        return NOWHERE
-    if rule == "percentile":
-        middle = float(np.median(valid))
-        return (middle * (1 - low), middle * (1 + high)) if middle > 0 else NOWHERE
-    if rule == "minmax":
-        return float(kept.min()), float(kept.max())
-    if rule == "gesd":
-        return _gesd_bounds(valid, kept, alpha, most_share)
-    if len(valid) <= KEEP_DEVIATION:
-        return NOWHERE
-    middle = float(np.median(kept))
-    scale = {"sigma": _sd, "mad": _mad, "winsorized": _winsor}[rule](kept)
-    return (middle - low * scale, middle + high * scale) if scale > 0 else NOWHERE
+    if rule in CLIPPING:
+        return _clipping_bounds(rule, values, valid, kept, low, high)
+    limits = NOWHERE
+    if rule == "percentile" and valid.any():
+        middle = float(np.median(values[valid]))
+        limits = (middle * (1 - low), middle * (1 + high)) if middle > 0 else NOWHERE
+    elif rule == "minmax" and kept.any():
+        limits = float(values[kept].min()), float(values[kept].max())
+    elif rule == "gesd":
+        limits = _gesd_bounds(values[valid], int(kept.sum()), alpha, most_share)
+    return np.full(len(values), limits[0]), np.full(len(values), limits[1])
+
+
+def _clipping_bounds(
+    rule: str, values: F64, valid: Mask, kept: Mask, low: float, high: float
+) -> tuple[F64, F64]:
+    lower, upper = (np.full(len(values), each) for each in NOWHERE)
+    left = valid.copy()
+    while left.sum() > KEEP_DEVIATION:
+        middle, scale = float(np.median(values[left])), CLIPPING[rule](values[left])
+        if not scale > 0:
+            break
+        lower[left], upper[left] = middle - low * scale, middle + high * scale
+        out = left & ~kept & ((values < lower) | (values > upper))
+        if not out.any():
+            break
+        left &= ~out
+    return lower, upper
 
 
 def model_bounds(kept: F64, deviation: F64, low: float, high: float) -> tuple[F64, F64]:
@@ -61,11 +82,13 @@ def model_bounds(kept: F64, deviation: F64, low: float, high: float) -> tuple[F6
     return middle - low * deviation, middle + high * deviation
 
 
-def _gesd_bounds(valid: F64, kept: F64, alpha: float, most_share: float) -> tuple[float, float]:
+def _gesd_bounds(valid: F64, kept: int, alpha: float, most_share: float) -> tuple[float, float]:
     """Limits of the last test that found an outlier, or of the first one if none did."""
     n = len(valid)
+    if n == 0:
+        return NOWHERE
     critical = gesd_limits(n, alpha, most_share)[n]
-    gone = n - len(kept)
+    gone = n - kept
     if not np.isfinite(critical[0]):
         return NOWHERE
     removed = max(gone - 1, 0)
@@ -96,3 +119,6 @@ def _winsor(values: F64) -> float:
         if turn >= 1 and abs(sigma - before) < WINSOR_TOLERANCE * before:
             break
     return sigma
+
+
+CLIPPING = {"sigma": _sd, "mad": _mad, "winsorized": _winsor}
