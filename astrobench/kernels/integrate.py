@@ -24,6 +24,11 @@ from astrobench.kernels.sortnet import LANES, sort_plan
 RANGE = 256 * LANES  # pixels between two looks at `check`: about a millisecond at 30 frames
 GESD_LEAST = 4  # fewer samples are not tested
 MOST_FRAMES = 65535  # counts are uint16
+# n var(median) / sigma^2 of n = 0, 1, 2... Gaussian samples
+MEDIAN_FACTORS = (
+    1.0, 1.0, 1.0, 1.3460, 1.1928, 1.4342, 1.2885, 1.4731, 1.3454, 1.4949, 1.3833,
+    1.5088, 1.4102, 1.5184, 1.4303, 1.5254, 1.4460, 1.5308, 1.4585, 1.5350, 1.4687,
+)  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -391,8 +396,16 @@ def truncated_variance(low: float, high: float) -> float:
 
 @lru_cache(maxsize=16)
 def median_factors(frames: int) -> NDArray[np.float64]:
-    """Variance of the median over the variance of the mean, for 0 to ``frames`` Gaussian samples."""
-    factors = np.full(frames + 1, math.pi / 2)
+    """Variance of the median over the variance of the mean, for 0 to ``frames`` Gaussian samples.
+
+    Exact to 20 samples (order statistics integrated numerically), then the series in 1/n; error below 2e-4.
+    """
+    n = np.maximum(np.arange(frames + 1, dtype=np.float64), 1)
+    odd = math.pi / 2 - 0.6742 / n - 0.105 / n**2
+    even = math.pi / 2 - (0.6742 + math.pi / 2) / n + 4.3 / n**2
+    factors = np.where(np.arange(frames + 1) % 2, odd, even)
+    known = MEDIAN_FACTORS[: frames + 1]
+    factors[: len(known)] = known
     return factors
 
 

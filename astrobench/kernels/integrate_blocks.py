@@ -204,7 +204,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 lanes.plain_sums(source, n, sums)
                 lanes.plain_results(sums, valid, times, total, result, spread)
             else:
-                lanes.sorted_results(valid, cut, median, sum1, sum2, np.float32(times), total, result, spread)
+                lanes.sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread)
             if combine == MEDIAN:
                 for p in range(LANES):
                     result[p] = median[p]

@@ -469,8 +469,12 @@ def sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread)
         squares = sum2[p] - sum1[p] * mean
         squares = squares if squares > ZERO else ZERO
         total[p] = v
-        result[p] = (median[p] + mean) * times
+        result[p] = median[p] + mean
         spread[p] = squares / ((v - ONE) * v)
+    if times != 1.0:
+        for p in range(LANES):
+            mean = sum1[p] / total[p]
+            result[p] = np.float32((np.float64(median[p]) + np.float64(mean)) * times)
 
 
 @part
