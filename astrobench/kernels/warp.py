@@ -87,7 +87,8 @@ def warp(
     if not 0 <= first <= last <= shape[1]:
         raise ValueError(f"rows {first} to {last} do not lie in 0 to {shape[1]}")
     taps = TAPS[kernel]
-    _warp_rows(np.ascontiguousarray(planes), out, first, last, matrix, _TABLES[taps], taps, clamp and taps >= 4)
+    clamp = bool(clamp) and taps >= 4
+    _warp_rows(np.ascontiguousarray(planes), out, first, last, matrix, _TABLES[taps], taps, clamp)
     return out
 
 
@@ -104,7 +105,7 @@ def _kernel_table(taps: int) -> NDArray[np.float32]:
         weights = np.clip(1 - x, 0, None)
     else:
         return np.ones((PHASES + 1, 1), np.float32)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
 _TABLES = {taps: _kernel_table(taps) for taps in TAPS.values()}
@@ -210,7 +211,9 @@ def _clamped(value: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _run6(plane: Any, row: int, column: int, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any) -> None:
+def _run6(
+    plane: Any, row: int, column: int, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any
+) -> None:
     n = last - first
     left = column - 2
     r0 = plane[row - 2, left : left + n + 5]
@@ -222,19 +225,33 @@ def _run6(plane: Any, row: int, column: int, first: int, last: int, wx: Any, wy:
     for i in range(n):
         x = first + i
         a, b, c, d, e, f = wx[0, x], wx[1, x], wx[2, x], wx[3, x], wx[4, x], wx[5, x]
-        s = wy[0, x] * (r0[i] * a + r0[i + 1] * b + r0[i + 2] * c + r0[i + 3] * d + r0[i + 4] * e + r0[i + 5] * f)
-        s += wy[1, x] * (r1[i] * a + r1[i + 1] * b + r1[i + 2] * c + r1[i + 3] * d + r1[i + 4] * e + r1[i + 5] * f)
-        s += wy[2, x] * (r2[i] * a + r2[i + 1] * b + r2[i + 2] * c + r2[i + 3] * d + r2[i + 4] * e + r2[i + 5] * f)
-        s += wy[3, x] * (r3[i] * a + r3[i + 1] * b + r3[i + 2] * c + r3[i + 3] * d + r3[i + 4] * e + r3[i + 5] * f)
-        s += wy[4, x] * (r4[i] * a + r4[i + 1] * b + r4[i + 2] * c + r4[i + 3] * d + r4[i + 4] * e + r4[i + 5] * f)
-        s += wy[5, x] * (r5[i] * a + r5[i + 1] * b + r5[i + 2] * c + r5[i + 3] * d + r5[i + 4] * e + r5[i + 5] * f)
+        s = wy[0, x] * (
+            r0[i] * a + r0[i + 1] * b + r0[i + 2] * c + r0[i + 3] * d + r0[i + 4] * e + r0[i + 5] * f
+        )
+        s += wy[1, x] * (
+            r1[i] * a + r1[i + 1] * b + r1[i + 2] * c + r1[i + 3] * d + r1[i + 4] * e + r1[i + 5] * f
+        )
+        s += wy[2, x] * (
+            r2[i] * a + r2[i + 1] * b + r2[i + 2] * c + r2[i + 3] * d + r2[i + 4] * e + r2[i + 5] * f
+        )
+        s += wy[3, x] * (
+            r3[i] * a + r3[i + 1] * b + r3[i + 2] * c + r3[i + 3] * d + r3[i + 4] * e + r3[i + 5] * f
+        )
+        s += wy[4, x] * (
+            r4[i] * a + r4[i + 1] * b + r4[i + 2] * c + r4[i + 3] * d + r4[i + 4] * e + r4[i + 5] * f
+        )
+        s += wy[5, x] * (
+            r5[i] * a + r5[i + 1] * b + r5[i + 2] * c + r5[i + 3] * d + r5[i + 4] * e + r5[i + 5] * f
+        )
         if clamp:
             s = _clamped(s, r2[i + 2], r2[i + 3], r3[i + 2], r3[i + 3])
         out[x] = s
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _run4(plane: Any, row: int, column: int, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any) -> None:
+def _run4(
+    plane: Any, row: int, column: int, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any
+) -> None:
     n = last - first
     left = column - 1
     r0 = plane[row - 1, left : left + n + 3]
@@ -254,7 +271,9 @@ def _run4(plane: Any, row: int, column: int, first: int, last: int, wx: Any, wy:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _scattered6(flat: Any, width: Any, base: Any, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any) -> None:
+def _scattered6(
+    flat: Any, width: Any, base: Any, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any
+) -> None:
     """As _run6 where every output pixel has a source cell of its own; base is the first tap's index."""
     one, two, three, four, five = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(5)
     for x in range(first, last):
@@ -267,10 +286,14 @@ def _scattered6(flat: Any, width: Any, base: Any, first: int, last: int, wx: Any
                          + flat[k + three] * d + flat[k + four] * e + flat[k + five] * f)
         k += width
         p, q = flat[k + two], flat[k + three]
-        s += wy[2, x] * (flat[k] * a + flat[k + one] * b + p * c + q * d + flat[k + four] * e + flat[k + five] * f)
+        s += wy[2, x] * (
+            flat[k] * a + flat[k + one] * b + p * c + q * d + flat[k + four] * e + flat[k + five] * f
+        )
         k += width
         r, t = flat[k + two], flat[k + three]
-        s += wy[3, x] * (flat[k] * a + flat[k + one] * b + r * c + t * d + flat[k + four] * e + flat[k + five] * f)
+        s += wy[3, x] * (
+            flat[k] * a + flat[k + one] * b + r * c + t * d + flat[k + four] * e + flat[k + five] * f
+        )
         k += width
         s += wy[4, x] * (flat[k] * a + flat[k + one] * b + flat[k + two] * c
                          + flat[k + three] * d + flat[k + four] * e + flat[k + five] * f)
@@ -281,7 +304,9 @@ def _scattered6(flat: Any, width: Any, base: Any, first: int, last: int, wx: Any
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _scattered4(flat: Any, width: Any, base: Any, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any) -> None:
+def _scattered4(
+    flat: Any, width: Any, base: Any, first: int, last: int, wx: Any, wy: Any, clamp: bool, out: Any
+) -> None:
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     for x in range(first, last):
         a, b, c, d = wx[0, x], wx[1, x], wx[2, x], wx[3, x]
@@ -318,7 +343,8 @@ def _segments(column: Any, row: Any, where: Any, split: bool, start: Any, kind: 
         end = x + 1
         label = where[x]
         if label == INSIDE and split:
-            while end < n and where[end] == INSIDE and row[end] == row[x] and column[end] == column[x] + end - x:
+            shift = column[x] - x
+            while end < n and where[end] == INSIDE and row[end] == row[x] and column[end] - end == shift:
                 end += 1
             label = RUN if end - x >= SHORT_RUN else INSIDE
         else:
@@ -379,7 +405,7 @@ def _warp_rows(
                         target[x] = flat[base[x]]
             missing = 0
             for x in range(columns):
-                missing += np.int32(target[x] != target[x])
+                missing += int(target[x] != target[x])
             if missing > 0 and taps > 1:
                 for x in range(columns):
                     if where[x] == INSIDE and np.isnan(target[x]):
