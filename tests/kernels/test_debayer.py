@@ -127,8 +127,8 @@ def test_luminance_is_the_binomial_mean_and_hides_the_mosaic() -> None:
 
 def noisy_sky(pattern: str, levels: tuple[float, float, float], seed: int = 5) -> NDArray[np.uint16]:
     planes = np.ones((3, 320, 256)) * np.array(levels)[:, None, None]
-    raw = mosaic_of(planes.astype(np.float32), pattern) + np.random.default_rng(seed).normal(0, 30, (320, 256))
-    return (raw + 0.5).astype(np.uint16)
+    noise = np.random.default_rng(seed).normal(0, 30, (320, 256))
+    return (mosaic_of(planes.astype(np.float32), pattern) + noise + 0.5).astype(np.uint16)
 
 
 @pytest.mark.parametrize("pattern", RED_AT)

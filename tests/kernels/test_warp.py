@@ -21,7 +21,8 @@ def wave(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def turn(degrees: float, dx: float = 0.3, dy: float = 0.7, tilt: float = 0.0) -> NDArray[np.float64]:
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array([[c, -s, 35 - 35 * c + 45 * s + dx], [s, c, 45 - 35 * s - 45 * c + dy], [tilt, tilt / 2, 1]])
+    across, down = 35 - 35 * c + 45 * s + dx, 45 - 35 * s - 45 * c + dy
+    return np.array([[c, -s, across], [s, c, down], [tilt, tilt / 2, 1]])
 
 
 def source_places(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
