@@ -118,7 +118,7 @@ def check_input_stays(folder: Path, recipe: Recipe, source: Any, inputs: Sequenc
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
     """Give a hidden folder inside the output folder, which is made; leave neither if nothing was written."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".astrobench-", dir=folder))
