@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +31,7 @@ PLAIN_SECONDS = 1.0, 5.0  # without a terminal, lines of progress at least and a
 PATIENCE_SECONDS = 0.4  # after Ctrl-C work may end at its next check; then it is interrupted where it is
 TIDY_SECONDS = 2.0  # while it tidies up, Ctrl-C does nothing for this time
 MOST_WORKERS = 256
+LONGEST_WORDS = 160  # of an error that is a defect of ours
 PREVIEW_SIZE = 4000  # pixels of the longer side at most
 SHARE_OF_READING = 0.03  # of the progress bar
 
@@ -78,7 +80,7 @@ def main() -> None:
         if is_debug:
             raise
         _fail(
-            f"Something unexpected happened ({type(error).__name__}: {error}). "
+            f"Something unexpected happened ({type(error).__name__}: {shorten(str(error), LONGEST_WORDS)}). "
             "This is a defect of astrobench; run again with ASTROBENCH_DEBUG=1 and report what it prints.",
             4,
         )

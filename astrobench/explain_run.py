@@ -95,8 +95,8 @@ def _open_run(out: Path) -> _Run:
         raise InputError(f"{out / REPORT} is damaged. Repeat the run to write it again.") from None
     if not has_master or not (out / MASTER).is_file():
         raise InputError(
-            f"{out} holds no {MASTER}: the run began with a stacked picture, whose frames it never saw, or the "
-            "file was removed. Give the folder of a run that began with frames."
+            f"{out} holds no {MASTER}: the run began with a stacked picture, whose frames it never saw, "
+            "or the file was removed. Give the folder of a run that began with frames."
         )
     return _Run(Recipe.load(out / MASTER), inputs, crop)
 
