@@ -34,9 +34,10 @@ Pixels = NDArray[np.int64]
 PIXFRAC = 0.6  # side of a drop on structure [source px]; widens a star of FWHM 1.8 px by 8 %
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
 SHARP_FROM, SHARP_ABOVE = 3.0, 6.0  # range of the smoothed model over 3 x 3 pixels, in sigma of the model
+FAINTEST_GATE = np.float32(0.05)  # less counts as none, which leaves a fifth of the pixels to place
 STEEP_TRUST = 0.5  # part of the model's range that counts as noise of a sample on a slope
-# At FWHM 2.5 px the error in star cores equals that of bilinear debayering at 0.7, is 1.4 times it at 0.94.
-MOST_ALIASING = 0.6  # dither leaves this much of one frame's colour aliasing at most
+# Error in star cores over that of bilinear debayering: about 1 where 0.7 is left, 1.4 at 0.94 (FWHM 2.5 px).
+MOST_ALIASING = 0.8  # dither leaves this much of one frame's colour aliasing at most
 FEWEST_FRAMES = 5
 FAST = {"contract", "nsz"}  # keeps NaN and infinity meaningful
 
@@ -315,7 +316,7 @@ def best_road(
     Returns
     -------
     road : 'cfa' or 'debayer'
-        'cfa' from 5 frames whose dither leaves at most 0.6 of the aliasing; else 'debayer', bilinear for true
+        'cfa' from 5 frames whose dither leaves at most 0.8 of the aliasing; else 'debayer', bilinear for true
         colours or directional for sharpness.
     left : float
         The figure of `aliasing` it was decided by.
@@ -550,7 +551,8 @@ def _widen(gate: Any) -> Any:
             for j in range(3):
                 for i in range(3):
                     total += wide[y + j - 1, x + i - 1]
-            out[y, x] = total / np.float32(9)
+            total /= np.float32(9)
+            out[y, x] = total if total >= FAINTEST_GATE else np.float32(0)
     return out
 
 
