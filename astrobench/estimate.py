@@ -15,8 +15,8 @@ from astrobench.frames import Frames
 from astrobench.step import Step
 
 # Seconds of one core per megapixel and frame, measured on a 2.7 GHz server core; a hint, not a promise.
-SECONDS_PER_MEGAPIXEL = {"measure": 0.02, "register": 0.05, "stack": 0.02}
-FINISH_SECONDS_PER_MEGAPIXEL = 0.7
+SECONDS_PER_MEGAPIXEL = {"measure": 0.02, "register": 0.08, "stack": 0.02}
+FINISH_SECONDS_PER_MEGAPIXEL = 1.5
 START_SECONDS = 2.0
 BASE_MEMORY = 250e6  # Python, NumPy, Numba and the kernels
 MOST_FILLED = 0.95  # share of what is free that a run may take
