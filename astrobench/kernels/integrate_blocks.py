@@ -67,7 +67,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
         sky, noise_floor, noise_slope, noise_share, noisy = model
         combine, equal_weight, truncation = combining
         limits, limits2, median_factor, sky32, noise_floor32, noise_slope32 = tables
-        steps, rows = plan
+        steps, rows, early = plan
         value, variance, coverage, low_count, high_count, weight_sum, lower, upper = out
 
         n = gain.size
@@ -148,8 +148,13 @@ def _build(source_digest: int) -> Callable[..., Any]:
 
             full = False
             if sorting:
-                sortnet.sort_block(flat, steps)
-                full = lanes.sorted_marks(block, n, valid, lowest, highest, median)
+                merged = sortnet.sort_block(flat, steps, early, rows, n, rule == NONE and not every)
+                if merged:
+                    full = lanes.sorted_marks(block, n, valid, lowest, highest, median)
+                else:
+                    sortnet.median_of_halves(flat, rows, n, median, lowest, highest)
+                    for p in range(LANES):
+                        valid[p] = n
                 lanes.moments(block, n, median, sum1, sum2)
             else:
                 lanes.count_valid(block, n, valid)

@@ -116,7 +116,10 @@ def count_valid(block, n, valid):
 
 @part
 def extremes(block, n, lowest, highest):
-    """Smallest and largest valid sample per lane of an unsorted block (NaN where none)."""
+    """Smallest and largest valid sample per lane of an unsorted block (NaN where none); padding is passed over.
+
+    Adding zero keeps the compiler from storing only where something changed, lane by lane.
+    """
     for p in range(LANES):
         lowest[p] = INF
         highest[p] = -INF
@@ -130,8 +133,8 @@ def extremes(block, n, lowest, highest):
             high = x if x > y else y
             a = lowest[p]
             b = highest[p]
-            lowest[p] = low if low < a else a
-            highest[p] = high if high > b else b
+            lowest[p] = (low if low < a else a) + ZERO
+            highest[p] = (high if high > b else b) + ZERO
     for p in range(LANES):
         some = lowest[p] < INF
         lowest[p] = lowest[p] if some else NAN

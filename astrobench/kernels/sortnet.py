@@ -2,7 +2,7 @@
 
 A block holds ``LANES`` pixels side by side, one row per frame. Sorting along the rows needs only
 ``minps``/``maxps`` on whole rows, so there is no data-dependent branch and the CPU's vector width is used in
-full. Single compare-exchanges would load and store every row again each time; the steps here ("sort 8 rows",
+full. Single compare-exchanges would load and store every row again each time; the steps here ("sort 16 rows",
 "merge two sorted runs of 8") keep their rows in registers, 2.5 times faster at 30 frames.
 """
 
@@ -19,12 +19,24 @@ LANES = 128  # pixels per block: 32 rows of 64 float32 = 8 KB, 128 rows = 32 KB,
 # need no keeping (a tenth of the whole time), and nobody calls them from Python, so they need no wrappers.
 part = njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-EXCHANGE, SORT8, MERGE16 = 0, 1, 2
+INF = np.float32(np.inf)
+ZERO = np.float32(0)
+
+EXCHANGE, SORT8, SORT16, MERGE16 = range(4)
 
 # 19 comparators for 8 rows (Knuth, The Art of Computer Programming 3, section 5.3.4)
 _SORT8_PAIRS = [
     (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7), (0, 1), (2, 3),
     (4, 5), (6, 7), (2, 4), (3, 5), (1, 4), (3, 6), (1, 2), (3, 4), (5, 6),
+]  # fmt: skip
+
+# 60 comparators for 16 rows (Green 1969; Knuth 3, section 5.3.4)
+_SORT16_PAIRS = [
+    (0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13), (14, 15), (0, 2), (1, 3), (4, 6), (5, 7), (8, 10),
+    (9, 11), (12, 14), (13, 15), (0, 4), (1, 5), (2, 6), (3, 7), (8, 12), (9, 13), (10, 14), (11, 15), (0, 8),
+    (1, 9), (2, 10), (3, 11), (4, 12), (5, 13), (6, 14), (7, 15), (5, 10), (6, 9), (3, 12), (13, 14), (4, 8),
+    (7, 11), (1, 2), (1, 4), (7, 13), (2, 8), (11, 14), (2, 4), (5, 6), (9, 10), (11, 13), (3, 8), (7, 12), (6, 8),
+    (10, 12), (3, 5), (7, 9), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (6, 7), (8, 9),
 ]  # fmt: skip
 
 
@@ -51,8 +63,11 @@ def _register_step(name: str, rows: int, pairs: list[tuple[int, int]], stride: i
     indices need no test for counting from the end.
     """
     lines = [f"def {name}(flat, start):", f"    for p in range({LANES}):"]
-    lines += [f"        x{i} = flat[unsigned(start + p + {i * stride * LANES})]" for i in range(rows)]
+    loaded: set[int] = set()
     for a, b in pairs:
+        for i in sorted({a, b} - loaded):
+            lines.append(f"        x{i} = flat[unsigned(start + p + {i * stride * LANES})]")
+            loaded.add(i)
         lines.append(f"        t = x{a} if x{a} < x{b} else x{b}")
         lines.append(f"        x{b} = x{b} if x{b} > x{a} else x{a}")
         lines.append(f"        x{a} = t")
@@ -66,13 +81,13 @@ def _register_step(name: str, rows: int, pairs: list[tuple[int, int]], stride: i
 _exchange_1 = _register_step("exchange_1", 2, [(0, 1)], 1)
 _exchange_2 = _register_step("exchange_2", 2, [(0, 1)], 2)
 _sort8 = _register_step("sort8", 8, _SORT8_PAIRS, 1)
-_merge_1 = _register_step("merge_1", 16, _merge16_pairs(), 1)
+_sort16 = _register_step("sort16", 16, _SORT16_PAIRS, 1)
 _merge_2 = _register_step("merge_2", 16, _merge16_pairs(), 2)
 _merge_4 = _register_step("merge_4", 16, _merge16_pairs(), 4)
 _merge_8 = _register_step("merge_8", 16, _merge16_pairs(), 8)
 
 
-def sort_plan(frames: int) -> tuple[NDArray[np.int64], int]:
+def sort_plan(frames: int) -> tuple[NDArray[np.int64], int, int]:
     """Plan the network for one number of frames.
 
     Parameters
@@ -87,11 +102,15 @@ def sort_plan(frames: int) -> tuple[NDArray[np.int64], int]:
         before); parts that would only touch padding are left out.
     rows : int
         Rows the block needs, a power of two of at least 8.
+    early : int
+        Steps before the last merge; they leave each half of ``rows`` sorted.
     """
     rows = 8
     while rows < frames:
         rows *= 2
-    steps = [(SORT8, first, 1, 1) for first in range(0, frames, 8)]
+    steps = [
+        (SORT16 if frames - first > 8 else SORT8, first, 1, 1) for first in range(0, frames, min(rows, 16))
+    ]
 
     def merge(first: int, size: int, stride: int) -> None:
         count = size // stride
@@ -107,12 +126,14 @@ def sort_plan(frames: int) -> tuple[NDArray[np.int64], int]:
             pairs = sum(first + (i + 1) * stride < frames for i in range(1, count - 1, 2))
             steps.append((EXCHANGE, first + stride, stride, pairs))
 
-    size = 16
+    early = len(steps)
+    size = 32
     while size <= rows:
+        early = len(steps)
         for first in range(0, frames, size):
             merge(first, size, 1)
         size *= 2
-    return np.array(steps, np.int64), rows
+    return np.array(steps, np.int64), rows, early
 
 
 @part
@@ -125,8 +146,10 @@ def _exchange(flat, start, distance):
 
 
 @part
-def sort_block(flat, steps):
-    """Sort every lane of a block upwards, in place.
+def sort_block(flat, steps, early, rows, count, halves_do):
+    """Sort every lane of a block upwards, in place; returns False where it stopped at two sorted halves.
+
+    It does where ``halves_do`` and no lane lacks one of the ``count`` samples.
 
     Parameters
     ----------
@@ -136,10 +159,19 @@ def sort_block(flat, steps):
         From `sort_plan`.
     """
     for i in range(steps.shape[0]):
+        if i == early and halves_do:
+            full = True
+            for p in range(LANES):
+                full &= flat[np.uintp((rows // 2 - 1) * LANES + p)] < np.inf
+                full &= flat[np.uintp((count - 1) * LANES + p)] < np.inf
+            if full:
+                return False
         kind = steps[i, 0]
         start = steps[i, 1] * LANES
         stride = steps[i, 2]
-        if kind == SORT8:
+        if kind == SORT16:
+            _sort16(flat, start)
+        elif kind == SORT8:
             _sort8(flat, start)
         elif kind == EXCHANGE:
             for turn in range(steps[i, 3]):
@@ -150,11 +182,56 @@ def sort_block(flat, steps):
                     _exchange_2(flat, at)
                 else:
                     _exchange(flat, at, stride * LANES)
-        elif stride == 1:
-            _merge_1(flat, start)
         elif stride == 2:
             _merge_2(flat, start)
         elif stride == 4:
             _merge_4(flat, start)
         else:
             _merge_8(flat, start)
+    return True
+
+
+@part
+def _least_of_larger(flat, half, count_b, rank, out):
+    """Sample of one rank among two sorted lists, see `median_of_halves`."""
+    for p in range(LANES):
+        out[p] = INF
+    for i in range(max(0, rank - count_b), min(rank, half) + 1):
+        a = (i - 1) * LANES
+        b = (half + rank - i - 1) * LANES
+        if i == 0:
+            a = b
+        if i == rank:
+            b = a
+        for p in range(LANES):
+            x = flat[np.uintp(a + p)]
+            y = flat[np.uintp(b + p)]
+            x = x if x > y else y
+            z = out[p]
+            # without the sum the compiler stores only where something changed, lane by lane
+            out[p] = (x if x < z else z) + ZERO
+
+
+@part
+def median_of_halves(flat, rows, count, median, lowest, highest):
+    """Median and ends of every lane of a block whose two halves are sorted, without merging them.
+
+    The k-th smallest of two sorted lists A and B is the least over i + j = k of max(A_i, B_j), with A_0 and B_0
+    below everything. ``count`` samples are valid in every lane and fill more than half of the rows.
+    """
+    half = rows // 2
+    lower = (count + 1) // 2  # ranks of the two middle samples, from 1; equal where the count is odd
+    upper = count // 2 + 1
+    _least_of_larger(flat, half, count - half, lower, lowest)
+    _least_of_larger(flat, half, count - half, upper, highest)
+    for p in range(LANES):
+        median[p] = np.float32(0.5) * (lowest[p] + highest[p])
+    top_a = (half - 1) * LANES
+    top_b = (count - 1) * LANES
+    for p in range(LANES):
+        x = flat[np.uintp(p)]
+        y = flat[np.uintp(half * LANES + p)]
+        lowest[p] = x if x < y else y
+        x = flat[np.uintp(top_a + p)]
+        y = flat[np.uintp(top_b + p)]
+        highest[p] = x if x > y else y
