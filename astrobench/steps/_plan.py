@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from astrobench.cube import Strip
 from astrobench.kernels.integrate import Integrated, integrate_samples
+from astrobench.kernels.known_noise import mean_variance
 from astrobench.kernels.saturation import saturated_pixels
 from astrobench.steps._noise_model import NoiseModel
 from astrobench.steps._normalisation import Normalisation
@@ -86,7 +87,13 @@ class Plan:
         """
         every = self._flat(strip, channel)
         arguments = self.arguments(channel)
-        found = every.integrate(threads=threads, check=check, out=out, **arguments)
+        if self._variance_apart(every):
+            alone = {key: value for key, value in arguments.items() if not key.startswith("noise")}
+            found = every.integrate(threads=threads, check=check, out=out, **alone)
+            ties = self._known_variance(found, every, channel, threads)
+            _again(found, every, ties, alone, arguments, check)
+        else:
+            found = every.integrate(threads=threads, check=check, out=out, **arguments)
         levels = self.normalisation.saturation
         full = np.empty(0, np.intp)
         if np.isfinite(levels).any():
@@ -105,6 +112,31 @@ class Plan:
             again = {**arguments, "rule": rule, "low": low}
             _again(found, every, np.flatnonzero(thin), arguments, again, check)
         return found, full
+
+    def _variance_apart(self, every: _Samples) -> bool:
+        """Whether the variance can follow from the limits of what was kept, at a fraction of the cost."""
+        plain = every.judged is None and every.share is None
+        interval = self.judgement.rule != "model" and self.combination in ("mean", "sum")
+        return self.model.known and plain and interval
+
+    def _known_variance(
+        self, found: Integrated, every: _Samples, channel: int, threads: int
+    ) -> NDArray[np.intp]:
+        n, model = self.normalisation, self.model
+        return mean_variance(
+            every.samples,
+            found,
+            swapped=every.swapped,
+            gain=n.gain[:, channel],
+            offset=n.offset[:, channel],
+            weight=n.weight[:, channel],
+            floor=model.floor[:, channel],
+            slope=model.slope[:, channel],
+            share=float(model.share[channel]),
+            sky=float(model.sky[0, channel]),
+            times=float(len(n.gain)) if self.combination == "sum" else 1.0,
+            threads=threads,
+        )
 
     def rule_for(self, coverage: int) -> tuple[str, float]:
         """Return the rule that judges a pixel with so many samples, and its limit below."""

@@ -113,6 +113,13 @@ def twin_value(v, w, keep, combination):
     return {"mean": mean, "sum": len(v) * mean, "min": x.min(), "max": x.max()}[combination]
 
 
+def twin_variance(value, w, keep, model):
+    floor, slope, sky, share = model
+    s = np.maximum(value - sky, 0)
+    known = floor + slope * s + (share * s) ** 2
+    return np.sum((w**2 * known)[keep]) / np.sum(w[keep]) ** 2 if keep.any() else math.nan
+
+
 LEVELS = ["none", "additive", "multiplicative", "additive+scaling", "multiplicative+scaling"]
 KINDS = ["equal", "noise", "manual"]
 LIMITS = {"percentile": (0.2, 0.1), "model": (4.0, 4.0)}
@@ -142,5 +149,8 @@ def test_stack_agrees_with_the_definitions(rule, combination):
             keep = twin_codes(v, rule, *LIMITS.get(rule, (3.0, 3.0)), model)
             expected = twin_value(v, n.weight[:, 0], keep, combination)
             assert image.data[0, y, x] == pytest.approx(expected, rel=3e-6, nan_ok=True), (level, kind, y, x)
+            if combination == "mean":
+                variance = twin_variance(expected, n.weight[:, 0], keep, model)
+                assert image.variance[0, y, x] == pytest.approx(variance, rel=1e-5, nan_ok=True)
             assert image.coverage[0, y, x] == np.isfinite(v).sum()
             assert image.reject_low[0, y, x] + image.reject_high[0, y, x] == np.isfinite(v).sum() - keep.sum()
