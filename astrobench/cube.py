@@ -71,6 +71,8 @@ class Cube:
         How the samples came onto the grid, in words.
     key : str
         Identity of inputs and settings in the cache; empty if not kept.
+    patterns : tuple of str
+        Bayer order of each frame when the samples are the nearest raw pixels of each colour; else empty.
     """
 
     source: Source
@@ -84,6 +86,7 @@ class Cube:
     reference: int = 0
     method: str = "as given"
     key: str = ""
+    patterns: tuple[str, ...] = ()
     header: Any = None
     scratch: Path | None = field(default=None, repr=False)
 

@@ -228,6 +228,7 @@ def load(folder: Path, frames: Frames) -> Cube:
         reference=int(facts["reference"]),
         method=str(facts["method"]),
         key=folder.name if is_kept else "",
+        patterns=tuple(str(pattern) for pattern in facts["patterns"]),
         scratch=folder,
     )
 

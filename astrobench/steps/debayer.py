@@ -23,7 +23,7 @@ class Debayer(Step):
     )
     hot_pixels: bool = param(True, "Replace hot and cold pixels found in the light frames themselves")
     hot_sigma: float = param(
-        5.0, "How far a pixel must stand out to be hot or cold", unit="sigma", gt=2, le=50, advanced=True
+        7.0, "How far a pixel must stand out to be hot or cold", unit="sigma", gt=2, le=50, advanced=True
     )
 
     def apply(self, frames: Frames, context: Context) -> Frames:

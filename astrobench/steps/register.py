@@ -17,7 +17,7 @@ from astrobench.step import Step, param
 from astrobench.steps.align import Alignment, align
 from astrobench.steps.debayer import Debayer
 from astrobench.steps.measure import Measure
-from astrobench.steps.resample import Grid, choose_road, resample_all
+from astrobench.steps.resample import DIRECT, Grid, choose_road, resample_all
 
 MOST_PIXELS = 400_000_000  # a union larger than this is a wrong match, not a wide field
 
@@ -61,9 +61,9 @@ class Register(Step):
         debayer = next((step for step in frames.pending if isinstance(step, Debayer)), Debayer())
         used = list(frames.used)
         grid = frame_grid(self.framing, aligned, used)
-        road = choose_road(debayer, used, aligned, context)
+        road = choose_road(debayer, used, aligned, grid, context)
         key = cube_store.key_of(
-            "cube 1", [frame.hash() for frame in used], self.model_dump(), debayer.model_dump(), road
+            "cube 2", [frame.hash() for frame in used], self.model_dump(), debayer.model_dump(), road
         )
         stored = cube_store.find(context, key) if context.use_cache else None
         if stored is not None:
@@ -75,7 +75,7 @@ class Register(Step):
         try:
             with context.part(0.3, 1.0):
                 method = resample_all(used, aligned, grid, road, debayer, self, writer, context)
-            folder = writer.finish(_facts(used, aligned, grid, shape, method))
+            folder = writer.finish(_facts(used, aligned, grid, shape, road, method))
         except BaseException:
             writer.discard()
             raise
@@ -180,7 +180,7 @@ def _common_rectangle(
 
 
 def _facts(
-    frames: list[Frame], aligned: list[Alignment], grid: Grid, shape: tuple[int, ...], method: str
+    frames: list[Frame], aligned: list[Alignment], grid: Grid, shape: tuple[int, ...], road: str, method: str
 ) -> dict[str, Any]:
     """Return what is stored beside the samples."""
     channels = shape[1]
@@ -197,6 +197,7 @@ def _facts(
         "exposure": np.array([frame.exposure or np.nan for frame in frames], float),
         "reference": np.array(next((i for i, each in enumerate(aligned) if each.is_reference), 0)),
         "method": np.array(method),
+        "patterns": np.array([str(frame.bayer) for frame in frames] if road == DIRECT else [], dtype=str),
     }
 
 

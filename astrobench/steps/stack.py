@@ -99,6 +99,10 @@ class Stack(Step):
             plan = stacking_plan(cube, self, context)
             tell_plan(cube, plan, self.weights, context)
         with context.part(0.25, 1.0):
+            if cube.patterns:
+                from astrobench.steps._own_pixels import integrate_own_pixels
+
+                return integrate_own_pixels(cube, plan, context)
             return integrate_cube(cube, plan, context)
 
 
