@@ -68,9 +68,13 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("Stopped. Nothing half-written was left behind.", 130)
-    except BrokenPipeError:  # who read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _go_silent()
         sys.exit(0)
+    except (
+        SystemExit
+    ) as ended:  # click's own end for a reader that has gone is 1, which nothing else here gives
+        sys.exit(0 if ended.code == 1 else ended.code)
     except MemoryError:
         _fail("There is not enough memory. Use a smaller --memory, fewer --workers or fewer frames.", 4)
     except Exception as error:
@@ -324,8 +328,16 @@ def _say(context: Context, *lines: str) -> None:
     """Print lines; the bar makes room for them."""
     if isinstance(context.progress_to, _Bar):
         context.progress_to.clear()
-    for line in lines:
-        print(line, flush=True)
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except BrokenPipeError:
+        _go_silent()
+
+
+def _go_silent() -> None:
+    """Go on without an output that nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
