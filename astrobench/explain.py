@@ -24,6 +24,16 @@ VERDICTS = {
 }
 
 
+EVENED = (
+    "Each raw value is one pixel of the sensor. Here is plain sky: the picture shows the mean of this and the eight "
+    "pixels around it, with weights 4, 2 and 1."
+)
+SHARED = (
+    "Each raw value is one pixel of the sensor. Here the light changes from pixel to pixel: a sample counts by the share "
+    "of its drop that falls on this pixel, and the limits hold for its value freed of the slope it sits on."
+)
+
+
 @dataclass(frozen=True)
 class SampleAccount:
     """One frame's sample of the pixel.
@@ -93,12 +103,15 @@ class Explanation:
         Column and row in the stack.
     combination : str
     channels : tuple of ChannelAccount
+    note : str
+        What else made the value of the picture, if anything did.
     """
 
     x: int
     y: int
     combination: str
     channels: tuple[ChannelAccount, ...]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; what is no number is None."""
@@ -119,10 +132,10 @@ class Explanation:
                     f"{sample.frame:<{width}}  {_number(sample.raw):>10}  {_number(sample.normalised):>10}  "
                     f"{sample.weight:>6.3f}  {limits}  {VERDICTS[sample.verdict]}"
                 )
-        return "\n".join(lines)
+        return "\n".join([*lines, "", self.note] if self.note else lines)
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>Pixel x = {self.x}, y = {self.y} of the stack</p>"]
+        parts = [f"<p>Pixel x = {self.x}, y = {self.y} of the stack</p>", f"<p>{html.escape(self.note)}</p>"]
         for account in self.channels:
             titles = "".join(f"<th>{title}</th>" for title in TITLES)
             rows = "".join(_row(sample) for sample in account.samples)
@@ -173,17 +186,24 @@ def explain(
             f"The pixel x = {x}, y = {y} lies outside the stack; x goes from 0 to {width - 1}, "
             f"y from 0 to {height - 1}."
         )
-    step = step or Stack()
-    plan = stacking_plan(cube, step, context or Context())
-    accounts = tuple(_account(cube, plan, channel, int(x), int(y)) for channel in range(channels))
-    return Explanation(int(x), int(y), step.combination, accounts)
+    step, context = step or Stack(), context or Context()
+    plan = stacking_plan(cube, step, context)
+    note = ""
+    if cube.patterns:
+        from astrobench.steps._own_pixels import pixel_strips
+
+        plan, strips = pixel_strips(cube, plan, int(x), int(y), context)
+        note = EVENED if strips[0].share is None else SHARED
+    else:
+        strips = [_one_pixel(cube.strip(channel, y, y + 1), x) for channel in range(channels)]
+    accounts = tuple(_account(cube, plan, strip, channel) for channel, strip in enumerate(strips))
+    return Explanation(int(x), int(y), step.combination, accounts, note)
 
 
-def _account(cube: Cube, plan: Any, channel: int, x: int, y: int) -> ChannelAccount:
+def _account(cube: Cube, plan: Any, strip: Strip, channel: int) -> ChannelAccount:
     from astrobench.kernels.bounds import model_bounds, rule_bounds
     from astrobench.steps._rejection import ALPHA, MOST_SHARE
 
-    strip = _one_pixel(cube.strip(channel, y, y + 1), x)
     found, _ = plan.integrate(strip, channel)
     n = plan.normalisation
     gain, offset = n.gain[:, channel].astype(np.float32), n.offset[:, channel].astype(np.float32)
