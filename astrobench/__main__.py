@@ -1,5 +1,17 @@
-"""Run the command line with `python -m astrobench`."""
+"""Run the command line: the script `astrobench`, and `python -m astrobench`."""
 
-from astrobench.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Start the command line; Ctrl-C while it is still loading ends it as quietly as later."""
+    try:
+        from astrobench.cli import main as run
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

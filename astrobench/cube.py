@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from astrobench.errors import InputError, ParameterError, ProcessingError
+from astrobench.errors import ParameterError
 from astrobench.frames import Frames
 
 
@@ -94,7 +93,7 @@ class Cube:
     def from_array(cls, samples: NDArray[Any], *, exposure: float = float("nan")) -> Cube:
         """Make a cube from registered samples (N, H, W) or (N, C, H, W) of any real dtype; NaN or masked: missing."""
         if isinstance(samples, np.ma.MaskedArray):
-            samples = samples.astype(np.float32).filled(np.nan)
+            samples = np.ma.filled(samples.astype(np.float32), np.nan)
         array = np.asarray(samples)
         if array.ndim == 3:
             array = array[:, None]
@@ -132,7 +131,7 @@ class Cube:
     def plane(self, frame: int, channel: int) -> NDArray[np.float32]:
         """Return one registered frame, (H, W) float32, NaN where it does not reach."""
         strip = self.strip(channel, 0, self.shape[2], np.array([frame]))
-        return plain_samples(strip)[0]
+        return np.asarray(plain_samples(strip)[0])
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -29,8 +29,8 @@ EVENED = (
     "pixels around it, with weights 4, 2 and 1."
 )
 SHARED = (
-    "Each raw value is one pixel of the sensor. Here the light changes from pixel to pixel: a sample counts by the share "
-    "of its drop that falls on this pixel, and the limits hold for its value freed of the slope it sits on."
+    "Each raw value is one pixel of the sensor. Here the light changes from pixel to pixel: a sample counts by the "
+    "share of its drop that falls on this pixel, and the limits hold for its value freed of the slope it sits on."
 )
 
 
@@ -123,9 +123,7 @@ class Explanation:
         for account in self.channels:
             lines += ["", _heading(account, self.combination)]
             width = max([len(sample.frame) for sample in account.samples] + [5])
-            lines.append(
-                f"{'frame':<{width}}  {'raw':>10}  {'normalised':>10}  {'weight':>6}  {'limits':>23}  verdict"
-            )
+            lines.append(f"{'frame':<{width}}  {'raw':>10}  {'normalised':>10}  {'weight':>6}  {'limits':>23}  verdict")
             for sample in account.samples:
                 limits = f"{_number(sample.lower):>11} {_number(sample.upper):>11}"
                 lines.append(
@@ -159,9 +157,7 @@ def _row(sample: SampleAccount) -> str:
     return f"<tr{style}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def explain(
-    cube: Cube, x: int, y: int, step: Stack | None = None, context: Context | None = None
-) -> Explanation:
+def explain(cube: Cube, x: int, y: int, step: Stack | None = None, context: Context | None = None) -> Explanation:
     """Tell what became of every sample of one pixel.
 
     The same plan is used as for the stack: measured once a cube and step, and kept as long as the cube lives.

@@ -97,7 +97,7 @@ class Image:
 
     def hwc(self) -> NDArray[np.float32]:
         """Return the data as (H, W, C), or (H, W) for mono, for scikit-image and plots."""
-        return self.data[0] if self.shape[0] == 1 else np.moveaxis(self.data, 0, -1)
+        return np.asarray(self.data[0] if self.shape[0] == 1 else np.moveaxis(self.data, 0, -1))
 
     def luminance(self) -> NDArray[np.float32]:
         """Return the mean over the channels, (H, W)."""
@@ -107,7 +107,9 @@ class Image:
         """Return an astropy CCDData: variance as uncertainty, mask where there is no data."""
         from astropy.nddata import CCDData, VarianceUncertainty
 
-        flat = (lambda a: a[0]) if self.shape[0] == 1 else (lambda a: a)
+        def flat(planes: NDArray[Any]) -> NDArray[Any]:
+            return np.asarray(planes[0]) if self.shape[0] == 1 else planes
+
         uncertainty = None if self.variance is None else VarianceUncertainty(flat(self.variance))
         unit = "adu" if self.unit == "ADU" else ""
         mask = ~np.isfinite(flat(self.data))

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Recipe:
         object.__setattr__(self, "steps", tuple(self.steps))
         if not self.steps:
             raise ParameterError(f"The recipe '{self.name}' has no steps.")
-        for before, after in zip(self.steps, self.steps[1:], strict=False):
+        for before, after in pairwise(self.steps):
             if KINDS.index(before.gives) > KINDS.index(after.takes):
                 raise ParameterError(
                     f"In the recipe '{self.name}', {after.name()} needs {after.takes.__name__} but comes after "
@@ -97,7 +98,7 @@ class Recipe:
 
         listed = content.get("step")
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise ParameterError(f"{source} holds no steps: a recipe needs [[step]] tables with do = \"...\".")
+            raise ParameterError(f'{source} holds no steps: a recipe needs [[step]] tables with do = "...".')
         steps = []
         for number, each in enumerate(listed, 1):
             values = dict(each)
@@ -263,7 +264,7 @@ def _shares(steps: Sequence[Step]) -> list[tuple[float, float]]:
     edges = [0.0]
     for weight in weights:
         edges.append(edges[-1] + weight / sum(weights))
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _value(text: str) -> Any:

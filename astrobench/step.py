@@ -51,7 +51,7 @@ def param(
     advanced : bool
         Whether a form folds it away.
     """
-    extra = {"label": label, "unit": unit, "log_scale": log_scale, "advanced": advanced}
+    extra: dict[str, Any] = {"label": label, "unit": unit, "log_scale": log_scale, "advanced": advanced}
     return Field(
         default, description=description, ge=ge, gt=gt, le=le, lt=lt, validate_default=True, json_schema_extra=extra
     )

@@ -89,7 +89,9 @@ def main() -> None:
                     figures[name].append(measured)
         print(f"{len(subs)} subs, {arguments.recipe}, medians of {arguments.rounds} rounds in turns")
         print(f"{'':12} {'CPU s':>8} {'wall s':>8} {'peak MiB':>9}")
-        middle = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()}
+        middle = {
+            name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()
+        }
         for name, (cpu, wall, peak) in middle.items():
             print(f"{name:12} {cpu:8.2f} {wall:8.2f} {peak:9.0f}")
         if "siril" in middle:

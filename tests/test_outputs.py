@@ -253,7 +253,6 @@ def test_a_stack_of_another_program_gives_nothing_away_in_fits_and_report(finish
     assert [s for path in files for s in SECRETS if s.encode() in readable(path)] == []
 
 
-@pytest.mark.xfail(reason="the story in a picture repeats HISTORY of other programs, site and all")
 @pytest.mark.parametrize("kind", ["png", "tiff", "jpeg"])
 def test_a_stack_of_another_program_gives_nothing_away_in_pictures(finished, kind):
     files = finished([kind])

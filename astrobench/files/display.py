@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.files.private import is_private_text
 from astrobench.image import Image
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def story(image: Image, private: bool) -> dict[str, Any]:
             if isinstance(value, str | int | float) and value != "":
                 told[word] = value
     if image.history:
-        told["steps"] = list(image.history)
+        told["steps"] = [line for line in image.history if not (private and is_private_text(line))]
     if image.recipe:
         told["recipe"] = json.loads(image.recipe)
     return told
@@ -90,7 +91,8 @@ def srgb_profile() -> bytes:
     """Return an sRGB colour profile, made by Pillow at run time."""
     from PIL import ImageCms
 
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile: bytes = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + bytes(12) + profile[36:]  # without its time of making: the same picture, the same bytes
 
 
 def _version() -> str:

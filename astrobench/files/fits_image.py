@@ -78,9 +78,7 @@ def _astropy(layout: Layout) -> Iterator[Any]:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # astropy raises a dozen kinds on damaged headers
-            raise InputError(
-                f"{layout.path.name} has a damaged header or extension. Copy it again."
-            ) from error
+            raise InputError(f"{layout.path.name} has a damaged header or extension. Copy it again.") from error
 
 
 def _inherited(primary: Header, extension: Header) -> Header:

@@ -36,7 +36,7 @@ def write_png(path: str | Path, image: Image, *, private: bool = True) -> None:
         text.add_itxt("Title", str(told["object"]))
     if caption(told):
         text.add_itxt("Description", caption(told))
-    text.add_itxt("astrobench", json.dumps(told, ensure_ascii=False))
+    text.add_itxt("astrobench", json.dumps(told))
     picture = to_picture(image)
     profile = srgb_profile() if picture.mode == "RGB" else None
     with written_beside(path) as beside:

@@ -26,7 +26,7 @@ from astrobench.steps._integration import PIXEL_BYTES, TICK, Outputs, _maps
 from astrobench.steps._plan import Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
-# Rows beyond a strip that decide about it: twice the reach of a sample (4 px), the structure (4 px), the evening (1 px).
+# Rows beyond a strip that decide about it: a sample reaches 4 px, twice; structure 4 px; the evening 1 px.
 HALO = 13
 PASSES = 2
 FEWEST_ROWS = 64
@@ -174,7 +174,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     rows = min(max(rows, FEWEST_ROWS), height)
     frame = cube.frames.used[cube.reference]
     common = cfa.common_light(
-        np.linalg.inv(cube.transforms), cube.patterns[0], (height, width), (frame.height, frame.width)
+        list(np.linalg.inv(cube.transforms)), cube.patterns[0], (height, width), (frame.height, frame.width)
     )
     rejected = np.zeros((count, 3), np.int64)
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)

@@ -88,9 +88,7 @@ def _stars(frame: Frame) -> Any:
     return frame.measures.star_list
 
 
-def _with_own(
-    frame: Frame, other: Frame, settings: Register, guess: NDArray[np.float64] | None
-) -> Alignment | str:
+def _with_own(frame: Frame, other: Frame, settings: Register, guess: NDArray[np.float64] | None) -> Alignment | str:
     from astrobench.kernels.match import Match, match
 
     here, there = _stars(frame), _stars(other)
@@ -106,7 +104,7 @@ def _with_own(
         there.flux,
         src_shape=(frame.height, frame.width),
         dst_shape=(other.height, other.width),
-        model=settings.transform,
+        model="similarity" if settings.transform == "none" else settings.transform,
         allow_flip=settings.allow_flip,
         scale=(0.9 * ratio, 1.1 * ratio),
         guess=guess,
@@ -116,7 +114,7 @@ def _with_own(
     if found.rms > settings.largest_residual:
         return (
             f"matches, but its stars miss by {found.rms:.1f} px (largest_residual is {settings.largest_residual:g}). "
-            "Try register.transform = \"homography\"."
+            'Try register.transform = "homography".'
         )
     bright = ~(here.saturated[found.src_index] | there.saturated[found.dst_index])
     transparency = None
@@ -147,7 +145,7 @@ def _with_astroalign(
     try:
         transform, (left, right) = astroalign.find_transform(source, target)
     except (astroalign.MaxIterError, TypeError, ValueError) as error:
-        return f"finds no match with {other.path.name} by astroalign: {error} Try matcher = \"astrobench\"."
+        return f'finds no match with {other.path.name} by astroalign: {error} Try matcher = "astrobench".'
     moved = transform(left)
     rms = float(np.sqrt(np.mean(np.sum((moved - right) ** 2, axis=1))))
     return Alignment(np.asarray(transform.params, float), rms, len(left), "similarity")

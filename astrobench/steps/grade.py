@@ -123,7 +123,9 @@ def _auto(frames: list[Frame]) -> dict[str, str]:
         if stars[i] < few:
             found.append((few / max(stars[i], 1), f"is clouded: {stars[i]:.0f} stars (limit {few:.0f})"))
         if clear[i] < DIM:
-            found.append((DIM / clear[i], f"is clouded: {clear[i]:.0%} of the starlight came through (limit {DIM:.0%})"))
+            found.append(
+                (DIM / clear[i], f"is clouded: {clear[i]:.0%} of the starlight came through (limit {DIM:.0%})")
+            )
         if sky[i] > max(bright, 1.5 * float(np.nanmedian(sky))):
             found.append((sky[i] / bright, f"has a bright sky: {sky[i]:.0f} ADU (limit {bright:.0f})"))
         if found:

@@ -139,19 +139,26 @@ def _with_transparency(frames: list[Frame]) -> list[Frame]:
     light: dict[str, list[float]] = {}
     values = []
     for frame in frames:
-        assert frame.measures is not None and frame.measures.star_list is not None
+        assert frame.measures is not None
+        assert frame.measures.star_list is not None
         flux = frame.measures.star_list.flux[RANKS]
         flux = flux[flux > 0]
         values.append(float(np.mean(np.log(flux))) if len(flux) >= 5 else float("nan"))
         light.setdefault(frame.group, []).append(values[-1])
-    typical = {group: float(np.median([v for v in each if np.isfinite(v)] or [np.nan])) for group, each in light.items()}
+    typical = {
+        group: float(np.median([v for v in each if np.isfinite(v)] or [np.nan])) for group, each in light.items()
+    }
     clear = [float(np.exp(value - typical[frame.group])) for frame, value in zip(frames, values, strict=True)]
     return [
-        dataclasses.replace(
-            frame, measures=dataclasses.replace(frame.measures, transparency=round(t, 3) if np.isfinite(t) else None)
-        )
+        _remeasured(frame, transparency=round(t, 3) if np.isfinite(t) else None)
         for frame, t in zip(frames, clear, strict=True)
     ]
+
+
+def _remeasured(frame: Frame, **changes: Any) -> Frame:
+    """Return the frame with some of its measures changed."""
+    assert frame.measures is not None
+    return dataclasses.replace(frame, measures=dataclasses.replace(frame.measures, **changes))
 
 
 def _scored(frames: list[Frame]) -> list[Frame]:
@@ -165,11 +172,7 @@ def _scored(frames: list[Frame]) -> list[Frame]:
     scored = []
     for frame, value in zip(frames, bring, strict=True):
         score = value / typical if np.isfinite(value) else 0.0
-        scored.append(
-            dataclasses.replace(
-                frame, measures=dataclasses.replace(frame.measures, score=round(score, 3), word=_word(score))
-            )
-        )
+        scored.append(_remeasured(frame, score=round(score, 3), word=_word(score)))
     return scored
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from astrobench.steps.debayer import Debayer
 from astrobench.steps.measure import Measure
 from astrobench.steps.resample import DIRECT, Grid, choose_road, resample_all
 
+SITE_CARDS = ("SITELAT", "SITELONG", "SITEELEV", "TELESCOP")  # left out of every output unless asked for
 MOST_PIXELS = 400_000_000  # a union larger than this is a wrong match, not a wide field
 
 
@@ -68,7 +70,7 @@ class Register(Step):
         stored = cube_store.find(context, key) if context.use_cache else None
         if stored is not None:
             context.report.fact("cached", "Registered before with the same settings: the stored samples are used.")
-            return cube_store.load(stored, frames)
+            return _opened(stored, frames, context)
         channels = 3 if any(frame.bayer or frame.planes == 3 for frame in used) else 1
         shape = (len(used), channels, *grid.shape)
         writer = cube_store.CubeWriter(context, shape, key)
@@ -83,7 +85,7 @@ class Register(Step):
         if freed:
             context.report.fact("cache pruned", "{gigabytes:.1f} GB of old registered frames removed from the cache.",
                                 gigabytes=freed / 1e9)  # fmt: skip
-        return cube_store.load(folder, frames)
+        return _opened(folder, frames, context)
 
     def _aligned(self, frames: Frames, context: Context) -> tuple[list[Alignment], Frames]:
         """Return the alignment of every frame that stays, and the frames with the others set aside."""
@@ -99,11 +101,10 @@ class Register(Step):
         for frame, result in zip(used, found, strict=True):
             if isinstance(result, str):
                 reasons[str(frame.path)] = result
-                context.report.fact(
-                    "set aside", "{name} {reason}", "warning", name=frame.path.name, reason=result
-                )
+                context.report.fact("set aside", "{name} {reason}", "warning", name=frame.path.name, reason=result)
             else:
                 kept.append(result)
+                assert frame.measures is not None
                 measures = dataclasses.replace(frame.measures, transparency=result.transparency)
                 transparent[frame.path] = dataclasses.replace(frame, measures=measures)
         frames = frames.replace(frames=tuple(transparent.get(frame.path, frame) for frame in frames))
@@ -122,6 +123,18 @@ class Register(Step):
             return len(frames) // 2
         good = np.flatnonzero(scores >= 0.9 * scores.max())
         return int(good[np.argmin(np.abs(good - (len(frames) - 1) / 2))])
+
+
+def _opened(folder: Path, frames: Frames, context: Context) -> Cube:
+    """Open a stored cube; where the user asked for it, with the site and the telescope of the reference."""
+    cube = cube_store.load(folder, frames)
+    if context.private:
+        return cube
+    from astropy.io import fits
+
+    original = fits.getheader(frames.used[cube.reference].path)
+    kept = {card: original[card] for card in SITE_CARDS if card in original}
+    return dataclasses.replace(cube, header=fits.Header(kept))
 
 
 def frame_grid(framing: str, aligned: list[Alignment], frames: list[Frame]) -> Grid:
@@ -146,7 +159,7 @@ def frame_grid(framing: str, aligned: list[Alignment], frames: list[Frame]) -> G
     if size.prod() > MOST_PIXELS:
         raise ProcessingError(
             f"The union of all frames would be {size[0]} x {size[1]} pixels. "
-            "One of them seems to lie elsewhere on the sky; use framing = \"reference\"."
+            'One of them seems to lie elsewhere on the sky; use framing = "reference".'
         )
     offset = np.eye(3)
     offset[:2, 2] = -low

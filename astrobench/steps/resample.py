@@ -31,26 +31,31 @@ class Grid:
     matrix: NDArray[np.float64]
 
 
-def choose_road(
-    debayer: Debayer, frames: list[Frame], aligned: list[Alignment], grid: Grid, context: Context
-) -> str:
+def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix from the grid back to the frame."""
+    return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+def choose_road(debayer: Debayer, frames: list[Frame], aligned: list[Alignment], grid: Grid, context: Context) -> str:
     """Return how samples come onto the grid: ``"planes"``, ``"direct"`` or the debayer method."""
     mosaics = [frame for frame in frames if frame.bayer and frame.planes == 1]
     if not mosaics:
         return "planes"
     if debayer.method == DIRECT and len(mosaics) < len(frames):
-        raise ParameterError("debayer.method is 'direct', but not every frame is a mosaic. Use 'auto' or 'directional'.")
+        raise ParameterError(
+            "debayer.method is 'direct', but not every frame is a mosaic. Use 'auto' or 'directional'."
+        )
     if debayer.method != "auto":
         return debayer.method
     from astrobench.kernels.cfa import best_road
 
-    matrices = [np.linalg.inv(grid.matrix @ each.matrix) for each in aligned]
+    matrices = [inverse(grid.matrix @ each.matrix) for each in aligned]
     road, left = best_road(matrices, grid.shape)
     direct = road == "cfa" and len(mosaics) == len(frames)
     context.report.fact(
         "road",
-        "Each colour is taken straight from its own pixels: the dither of {count} frames leaves {left:.0%} of the colour "
-        "aliasing of one frame."
+        "Each colour is taken straight from its own pixels: the dither of {count} frames leaves {left:.0%} of the "
+        "colour aliasing of one frame."
         if direct
         else "Frames are debayered ({method}) before they are aligned: {count} frames with this dither would leave "
         "{left:.0%} of the colour aliasing of one frame if each colour were taken from its own pixels.",
@@ -100,7 +105,7 @@ def _own_pixels(
     from astrobench.kernels.cfa import gather
 
     pixels = _clean(frame, debayer, missing=True)
-    return gather(pixels, str(frame.bayer), np.linalg.inv(matrix), shape)
+    return gather(pixels, str(frame.bayer), inverse(matrix), shape)
 
 
 def _colour_planes(frame: Frame, road: str, debayer: Debayer) -> NDArray[np.float32]:
@@ -135,4 +140,4 @@ def _warped(
 
     if shape == planes.shape[1:] and np.array_equal(matrix, np.eye(3)):
         return planes
-    return warp(planes, np.linalg.inv(matrix), shape, kernel=settings.kernel, clamp=settings.clamping)
+    return warp(planes, inverse(matrix), shape, kernel=settings.kernel, clamp=settings.clamping)
