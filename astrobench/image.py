@@ -101,7 +101,7 @@ class Image:
 
     def luminance(self) -> NDArray[np.float32]:
         """Return the mean over the channels, (H, W)."""
-        return self.data.mean(axis=0, dtype=np.float32)
+        return np.asarray(self.data.mean(axis=0, dtype=np.float32))
 
     def to_ccddata(self) -> CCDData:
         """Return an astropy CCDData: variance as uncertainty, mask where there is no data."""
