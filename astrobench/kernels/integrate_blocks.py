@@ -21,15 +21,17 @@ from astrobench.kernels.sortnet import LANES
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
-SCRATCH_ROWS = 9  # lanes of float32 beside the samples
+ROWS_TOGETHER = 256  # rows loaded at once: 128 KB, within a second-level cache
+SCRATCH_ROWS = 10  # lanes of float32 beside the samples
 
 
 def make_scratch(frames: int, rows: int, removals: int) -> tuple[NDArray[Any], ...]:
     """Working memory of `integrate_range`; one per thread. ``removals`` is the width of the gesd table."""
     even = frames + frames % 2
-    floats = np.full((rows + SCRATCH_ROWS + 2 * even + removals, LANES), np.inf, np.float32)
+    loaded = rows * max(1, ROWS_TOGETHER // rows)
+    floats = np.full((loaded + SCRATCH_ROWS + 2 * even + removals, LANES), np.inf, np.float32)
     return (
-        floats.reshape(-1)[: rows * LANES],
+        floats.reshape(-1)[: loaded * LANES],
         floats,
         np.zeros((6, frames), np.float64),
         np.zeros((4, LANES), np.float64),
@@ -84,26 +86,28 @@ def _build(source_digest: int) -> Callable[..., Any]:
         equal_weight32 = np.float32(equal_weight)
         most = limits.shape[1]
 
-        flat, floats32, floats64, sums, ints, work_ints, work_floats, flag, code = scratch
-        block = floats32[:rows]
-        at = rows + SCRATCH_ROWS
+        flat_blocks, floats32, floats64, sums, ints, work_ints, work_floats, flag, code = scratch
+        together = max(1, ROWS_TOGETHER // rows)
+        base = together * rows
+        at = base + SCRATCH_ROWS
         n_even = n + (n & 1)
         raw = floats32[at : at + n_even]
         weights = floats32[at + n_even : at + 2 * n_even]
         lane_limits = floats32[at + 2 * n_even :]
-        lowest = floats32[rows]
-        highest = floats32[rows + 1]
-        median = floats32[rows + 2]
-        reached = floats32[rows + 3]
-        sum1 = floats32[rows + 4]
-        sum2 = floats32[rows + 5]
-        total = floats32[rows + 6]
-        result = floats32[rows + 7]
-        spread = floats32[rows + 8]
+        lowest = floats32[base]
+        highest = floats32[base + 1]
+        median = floats32[base + 2]
+        reached = floats32[base + 3]
+        sum1 = floats32[base + 4]
+        sum2 = floats32[base + 5]
+        total = floats32[base + 6]
+        result = floats32[base + 7]
+        spread = floats32[base + 8]
         valid = ints[0]
         saturated = ints[1]
         limits_for = ints[2]
         near = ints[3]
+        near_sums = floats32[base + 9]
         frame_y = floats64[0]
         frame_judged = floats64[1]
         frame_weight = floats64[2]
@@ -121,8 +125,13 @@ def _build(source_digest: int) -> Callable[..., Any]:
 
         for p0 in range(begin, end, LANES):
             m = min(LANES, end - p0)
-            lanes.load_block(kind, floats, words, step, n, p0, m, gain, offset, block)
-            lanes.prefetch_block(kind, floats, words, step, n, p0 + LANES)
+            turn = ((p0 - begin) // LANES) % together
+            if turn == 0:
+                lanes.load_blocks(
+                    kind, floats, words, step, n, p0, end, together, rows, gain, offset, floats32
+                )
+            block = floats32[turn * rows : (turn + 1) * rows]
+            flat = flat_blocks[turn * rows * LANES : (turn + 1) * rows * LANES]
             if sharing:
                 for k in range(n):
                     for p in range(m):
@@ -214,9 +223,10 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 for p in range(LANES):
                     result[p] = median[p]
             if noisy:
-                for p in range(m):
-                    level = np.float64(result[p]) / times
-                    spread[p] = pixel.known_variance(source, weights, p, weighted, level, model)
+                lanes.known_variance(
+                    source, weights, n, weighted, result, np.float32(1.0 / times), sky32, noise_floor32,
+                    noise_slope32, share32, near_sums, spread,
+                )  # fmt: skip
             if combine == MEDIAN:
                 for p in range(LANES):
                     spread[p] *= np.float32(median_factor[valid[p]])
@@ -250,10 +260,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                     continue
                 q = p0 + p
                 v = np.int64(valid[p])
-                for i in range(v):
-                    column[i] = np.float64(block[i, p])
-                if plain:
-                    pixel.gather_plain(data, frames, q, frame_judged)
+                frame_judged[0] = np.nan
                 if not plain or rule == MODEL:
                     pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
                 origin = 0.0
@@ -262,6 +269,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 last = v - 1
                 below = np.int64(0)
                 above = np.int64(0)
+                if v > 0:
+                    origin, middle = reject.take_column(block, p, v, column, scratch1, scratch2)
                 if rule == MODEL:
                     below, above = reject.model(
                         column, frame_judged, code, v, k_low, k_high, passes, sky, noise_floor, noise_slope,
@@ -269,19 +278,21 @@ def _build(source_digest: int) -> Callable[..., Any]:
                     )  # fmt: skip
                     last = v - 1 - below - above
                 elif v > 0:
-                    origin = reject.median_of_run(column, first, last)
-                    middle = reject.sum_outwards(column, first, last, origin, scratch1, scratch2)
-                    if rule == GESD:
-                        first, last = reject.gesd(
-                            column, frame_judged, v, limits, v, floor, origin, middle, scratch1, scratch2
-                        )
-                    elif rule == MINMAX:
-                        first, last = reject.minmax(v, int(k_low), int(k_high))
-                    elif rule != NONE:
-                        first, last = reject.clip_iterated(
-                            rule, column, frame_judged, v, k_low, k_high, passes, floor, origin, middle,
-                            scratch1, scratch2,
-                        )  # fmt: skip
+                    for _ in range(2):
+                        if rule == GESD:
+                            first, last = reject.gesd(
+                                column, frame_judged, v, limits, v, floor, origin, middle, scratch1, scratch2
+                            )
+                        elif rule == MINMAX:
+                            first, last = reject.minmax(v, int(k_low), int(k_high))
+                        elif rule != NONE:
+                            first, last = reject.clip_iterated(
+                                rule, column, frame_judged, v, k_low, k_high, passes, floor, origin, middle,
+                                scratch1, scratch2,
+                            )  # fmt: skip
+                        if first >= 0:
+                            break
+                        pixel.gather_plain(data, frames, q, frame_judged)
                     below = first
                     above = v - 1 - last
                 if not every and below + above + saturated[p] == 0:
@@ -297,7 +308,9 @@ def _build(source_digest: int) -> Callable[..., Any]:
                     or (last < v - 1 and column[last + 1] == column[last])
                 )
                 if plain and rule != MODEL and not split:
-                    pixel.count_cut(frame_judged, column[first], column[last], rejected)
+                    pixel.count_cut(data, frames, q, block[first, p], block[last, p], below + above, rejected)
+                    if noisy:
+                        pixel.gather_plain(data, frames, q, frame_judged)
                     r, s = pixel.combine_run(
                         combine, column, first, last, origin, middle, scratch1, scratch2, frame_judged, model,
                         median_factor,

@@ -8,18 +8,12 @@ The screens answer one question per pixel: can the rule reject anything here? Th
 median and lean to "yes" by `MARGIN`, which covers their rounding; the exact judges of `reject` then decide.
 """
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
 from astrobench.kernels.sortnet import LANES, part
 
 FLOAT32, UINT16, UINT16_FITS = range(3)
-CACHE_LINE = 64  # bytes
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
 ZERO = np.float32(0)
@@ -33,39 +27,6 @@ _WINSOR_CLAMP = np.float32(WINSOR_CLAMP)
 _WINSOR_TO_SIGMA = np.float32(WINSOR_TO_SIGMA)
 
 
-@intrinsic
-def _prefetch(context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line that holds ``array[index]``; any index is safe."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        view = context.make_array(signature.args[0])(context, builder, arguments[0])
-        byte = ir.IntType(8).as_pointer()
-        number = ir.IntType(32)
-        address = builder.bitcast(builder.gep(view.data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        builder.call(fetch, [address, number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
-
-
-@part
-def prefetch_block(kind, floats, words, step, n, start):
-    """Ask for the samples of a block ahead of its turn.
-
-    A block reads a few cache lines from each of N rows; the hardware sees no stream in that.
-    """
-    if kind == FLOAT32:
-        for k in range(n):
-            for line in range(0, LANES, CACHE_LINE // 4):
-                _prefetch(floats, k * step + start + line)
-    else:
-        for k in range(n):
-            for line in range(0, LANES, CACHE_LINE // 2):
-                _prefetch(words, k * step + start + line)
-
-
 @part
 def native(stored):
     """Undo FITS storage of unsigned 16-bit numbers: big-endian, offset by 32768."""
@@ -74,24 +35,32 @@ def native(stored):
 
 
 @part
-def load_block(kind, floats, words, step, n, start, m, gain, offset, block):
-    """Normalise ``m`` samples of every frame: two roundings, as numpy does, so that masks can be rebuilt."""
+def load_blocks(kind, floats, words, step, n, begin, end, count, rows, gain, offset, blocks):
+    """Normalise the samples of ``count`` blocks: two roundings, as numpy does, so that masks can be rebuilt.
+
+    Several blocks at once, because a block is only half a kilobyte of each frame: too short for the hardware to
+    see a stream and fetch ahead.
+    """
     for k in range(n):
         g = gain[k]
         o = offset[k]
-        at = k * step + start
-        if kind == FLOAT32:
-            for p in range(m):
-                y = floats[np.uintp(at + p)] * g + o
-                block[k, p] = y if abs(y) < INF else INF
-        elif kind == UINT16:
-            for p in range(m):
-                block[k, p] = np.float32(words[np.uintp(at + p)]) * g + o
-        else:
-            for p in range(m):
-                block[k, p] = np.float32(native(words[np.uintp(at + p)])) * g + o
-        for p in range(m, LANES):
-            block[k, p] = INF
+        for c in range(count):
+            start = begin + c * LANES
+            m = max(0, min(LANES, end - start))
+            at = k * step + start
+            row = c * rows + k
+            if kind == FLOAT32:
+                for p in range(m):
+                    y = floats[np.uintp(at + p)] * g + o
+                    blocks[row, p] = y if abs(y) < INF else INF
+            elif kind == UINT16:
+                for p in range(m):
+                    blocks[row, p] = np.float32(words[np.uintp(at + p)]) * g + o
+            else:
+                for p in range(m):
+                    blocks[row, p] = np.float32(native(words[np.uintp(at + p)])) * g + o
+            for p in range(m, LANES):
+                blocks[row, p] = INF
 
 
 @part
@@ -505,3 +474,25 @@ def weighted_results(sums, times, total, result, spread):
         total[p] = np.float32(w)
         result[p] = np.float32(mean * times)
         spread[p] = np.float32(squares / ((used - 1.0) * w))
+
+
+@part
+def known_variance(block, weight, n, weighted, result, times, sky, floor, slope, share, total, spread):
+    """Variance of the mean of samples of known noise: sum w^2 var / (sum w)^2, of an unsorted block."""
+    for p in range(LANES):
+        total[p] = ZERO
+        spread[p] = ZERO
+    for k in range(n):
+        sky_k = sky[k]
+        floor_k = floor[k]
+        slope_k = slope[k]
+        for p in range(LANES):
+            signal = result[p] * times - sky_k
+            signal = signal if signal > ZERO else ZERO
+            variance = floor_k + slope_k * signal + (share * signal) * (share * signal)
+            w = weight[k, p] if weighted else ONE
+            w = w if block[k, p] < INF else ZERO
+            total[p] += w
+            spread[p] += w * w * variance
+    for p in range(LANES):
+        spread[p] = spread[p] / (total[p] * total[p])

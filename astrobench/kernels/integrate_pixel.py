@@ -86,11 +86,17 @@ def gather_plain(data, frames, q, values):
 
 
 @part
-def count_cut(values, low, high, rejected):
-    """Count per frame the valid samples outside [low, high]."""
-    for k in range(values.size):
-        x = values[k]
-        rejected[k] += np.int64(1) if (x < low) | ((x > high) & (x < np.inf)) else np.int64(0)
+def count_cut(data, frames, q, low, high, left, rejected):
+    """Count per frame the ``left`` valid samples of pixel ``q`` that lie outside [low, high]."""
+    kind, floats, words, step, pixels = data
+    gain, offset, weight, saturation, weighted, saturating = frames
+    for k in range(gain.size):
+        y = raw_sample(kind, floats, words, np.uintp(k * step + q)) * gain[k] + offset[k]
+        if (y < low or y > high) and abs(y) < INF:
+            rejected[k] += 1
+            left -= 1
+            if left == 0:
+                break
 
 
 @part
@@ -176,20 +182,6 @@ def weight_up_to(values, weights, code, limit):
 
 
 @part
-def known_variance(block, weights, p, weighted, level, model):
-    """Variance of the weighted mean of lane ``p`` of an unsorted block whose samples have known noise."""
-    sky, floor, slope, share, noisy = model
-    total = 0.0
-    square = 0.0
-    for k in range(sky.size):
-        if block[k, p] < INF:
-            w = np.float64(weights[k, p]) if weighted else 1.0
-            total += w
-            square += w * w * model_variance(level, sky[k], floor[k], slope[k], share)
-    return square / (total * total)
-
-
-@part
 def known_variance_cut(values, low, high, level, model):
     """Variance of the plain mean of the samples within [low, high], each with its frame's known noise."""
     sky, floor, slope, share, noisy = model
@@ -259,7 +251,7 @@ def combine_one(
 def combine_run(
     combine, column, first, last, origin, middle, sum1, sum2, frame_values, model, median_factor
 ):
-    """Value and variance of a run of sorted samples of equal weight, from `reject.sum_outwards`."""
+    """Value and variance of a run of sorted samples of equal weight, from `reject.take_column`."""
     n = last - first + 1
     s1, s2 = run_sums(sum1, sum2, middle, first, last)
     value = origin + s1 / n

@@ -9,7 +9,8 @@ pass that would leave fewer than ``keep`` samples rejects only the most deviant 
 with the lower index goes first) and is the last.
 
 Arguments used throughout: ``column`` (n,) float64, the valid samples of the pixel, ascending; ``frames`` (N,)
-float64, the same samples in frame order with +inf where there is none.
+float64, the same samples in frame order with +inf where there is none; NaN first where they have not been fetched,
+and then a rule that meets a tie answers `UNDECIDED`.
 """
 
 import math
@@ -32,6 +33,8 @@ RULES = {
 
 KEEP_DEVIATION = np.int64(3)  # fewer survivors than this say nothing about their own scatter
 KEEP_KNOWN = np.int64(1)  # rules whose scale does not come from the samples
+
+UNDECIDED = np.int64(-1)  # instead of a run: a tie needs the frames, fetch them and judge again
 
 MAD_TO_SIGMA = 1.482602218505602  # 1 / norm.ppf(0.75)
 ADEV_TO_SIGMA = 1.2533141373155003  # sqrt(pi / 2): mean absolute deviation to sigma
@@ -62,35 +65,48 @@ def median_of_run(column, low, high):
 
 
 @part
-def sum_outwards(column, low, high, centre, sum1, sum2):
-    """Fill running sums of d and d*d, d = column - centre, from the middle of the run to both ends.
+def take_column(block, lane, count, column, sum1, sum2):
+    """Copy one lane of a sorted block with running sums of d and d*d about its median, from the middle outwards.
 
     Sums of any shorter run around the middle are then two loads, and dropping a far outlier cancels no digits.
-    Returns the index where the upper half begins.
+    Both halves advance together: the sums wait for each other less. Returns the median and the index where the
+    upper half begins.
     """
-    middle = low + ((high - low + 1) >> 1)
-    s1 = 0.0
-    s2 = 0.0
-    for i in range(middle - 1, low - 1, -1):
-        d = column[i] - centre
-        s1 += d
-        s2 += d * d
-        sum1[i] = s1
-        sum2[i] = s2
-    s1 = 0.0
-    s2 = 0.0
-    for i in range(middle, high + 1):
-        d = column[i] - centre
-        s1 += d
-        s2 += d * d
-        sum1[i] = s1
-        sum2[i] = s2
-    return middle
+    middle = count >> 1
+    a = np.float64(block[(count - 1) >> 1, lane])
+    b = np.float64(block[middle, lane])
+    origin = 0.5 * (a + b)
+    low1 = 0.0
+    low2 = 0.0
+    high1 = 0.0
+    high2 = 0.0
+    for i in range(middle):
+        x = np.float64(block[middle - 1 - i, lane])
+        y = np.float64(block[middle + i, lane])
+        column[middle - 1 - i] = x
+        column[middle + i] = y
+        x -= origin
+        y -= origin
+        low1 += x
+        low2 += x * x
+        high1 += y
+        high2 += y * y
+        sum1[middle - 1 - i] = low1
+        sum2[middle - 1 - i] = low2
+        sum1[middle + i] = high1
+        sum2[middle + i] = high2
+    if count & 1:
+        y = np.float64(block[count - 1, lane])
+        column[count - 1] = y
+        y -= origin
+        sum1[count - 1] = high1 + y
+        sum2[count - 1] = high2 + y * y
+    return origin, middle
 
 
 @part
 def run_sums(sum1, sum2, middle, low, high):
-    """Sums of d and d*d over ``column[low:high + 1]`` from `sum_outwards`."""
+    """Sums of d and d*d over ``column[low:high + 1]`` from `take_column`."""
     s1 = 0.0
     s2 = 0.0
     if low < middle:
@@ -121,14 +137,20 @@ def nth_frame_with(frames, value, skip):
 
 @part
 def low_end_first(column, frames, count, low, high):
-    """Break a tie between the two ends of the run: True when the lower one has the lower frame index."""
+    """Break a tie between the two ends of the run: 1 where the lower one has the lower frame index, else 0.
+
+    -1 where the frames have not been fetched: ties are rare, so they are fetched on demand.
+    """
+    if np.isnan(frames[0]):
+        return -1
     below = 0
     while low - below > 0 and column[low - below - 1] == column[low]:
         below += 1
     above = 0
     while high + above < count - 1 and column[high + above + 1] == column[high]:
         above += 1
-    return nth_frame_with(frames, column[low], below) < nth_frame_with(frames, column[high], above)
+    lower = nth_frame_with(frames, column[low], below) < nth_frame_with(frames, column[high], above)
+    return 1 if lower else 0
 
 
 @part
@@ -156,10 +178,13 @@ def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, ke
             z_low = (centre - column[low]) / scale
         if high > last_candidates:
             z_high = (column[high] - centre) / scale
-        if z_low > z_high or (z_low == z_high and low_end_first(column, frames, count, low, high)):
-            low += 1
-        else:
-            high -= 1
+        choice = 1 if z_low > z_high else 0
+        if z_low == z_high:
+            choice = low_end_first(column, frames, count, low, high)
+        if choice < 0:
+            return UNDECIDED, UNDECIDED, False
+        low += choice
+        high -= 1 - choice
     return low, high, False
 
 
@@ -293,13 +318,14 @@ def gesd(column, frames, count, limits, row, floor, origin, middle, sum1, sum2):
             break
         below = mean - (column[low] - origin)
         above = (column[high] - origin) - mean
-        if below > above or (below == above and low_end_first(column, frames, count, low, high)):
-            low += 1
-            farthest = below
-        else:
-            high -= 1
-            farthest = above
-        if farthest / scale > limit:
+        choice = 1 if below > above else 0
+        if below == above:
+            choice = low_end_first(column, frames, count, low, high)
+        if choice < 0:
+            return UNDECIDED, UNDECIDED
+        low += choice
+        high -= 1 - choice
+        if (below if choice == 1 else above) / scale > limit:
             best_low = low
             best_high = high
     return best_low, best_high
