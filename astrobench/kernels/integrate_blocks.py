@@ -78,7 +78,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
         floor32 = np.float32(floor)
         share32 = np.float32(noise_share)
         sorting = rule != NONE or combine == MEDIAN or every
-        plain = not (weighted or judging_apart or saturating)
+        simple = not (sharing or judging_apart or saturating)
+        plain = simple and not weighted
         keep_raw = sorting and (weighted or noisy or rule == MODEL or rule == MINMAX)
         times = np.float64(n) if combine == SUM else 1.0
         unit = times * times * (1.0 if noisy else truncation)
@@ -261,7 +262,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 q = p0 + p
                 v = np.int64(valid[p])
                 frame_judged[0] = np.nan
-                if not plain or rule == MODEL:
+                if not simple or rule == MODEL:
                     pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
                 origin = 0.0
                 middle = np.int64(0)
@@ -316,8 +317,10 @@ def _build(source_digest: int) -> Callable[..., Any]:
                         median_factor,
                     )  # fmt: skip
                     w = np.float64(last - first + 1)
+                elif simple and weighted and not (split or noisy or every) and rule != MODEL:
+                    r, s, w = pixel.combine_cut(data, frames, q, block[first, p], block[last, p], rejected)
                 else:
-                    if plain and rule != MODEL:
+                    if simple and rule != MODEL:
                         pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
                     if rule != MODEL and below + above > 0:
                         pixel.mark_rejected(column, frame_judged, code, v, first, last, rule == MINMAX)

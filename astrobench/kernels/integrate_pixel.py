@@ -131,54 +131,72 @@ def mark_rejected(column, judged_values, code, count, first, last, high_index_fi
 
 
 @part
-def weighted_median(values, weights, code, work):
-    """Mean of the lower and upper weighted median of the kept samples with weight; NaN without any."""
-    n = np.int64(0)
-    total = 0.0
-    equal = True
-    first = -1
-    for k in range(values.size):
-        if code[k] == KEPT and weights[k] > 0.0:
-            if first < 0:
-                first = k
-            equal = equal and weights[k] == weights[first]
-            total += weights[k]
-            work[n] = values[k]
-            n += 1
-    if n == 0:
-        return np.nan
-    column = work
-    sort_upwards(column, n)
-    if equal:
-        return median_of_run(column, np.int64(0), n - 1)
-    low = 0
-    high = n - 1
-    half = 0.5 * total
-    below = 0.0
+def weighted_median(values, weights, code, column, first, last):
+    """Mean of the lower and upper weighted median of the kept samples with weight.
+
+    ``column[first:last + 1]`` holds the kept values in ascending order, those without weight included.
+    """
+    half = 0.5 * weight_up_to(values, weights, code, np.inf)
+    low = first
+    high = last
     while low < high:
         middle = (low + high) >> 1
-        below = weight_up_to(values, weights, code, column[middle])
-        if below >= half * (1.0 - HALF_WEIGHT_ROUNDING):
+        if weight_up_to(values, weights, code, column[middle]) >= half * (1.0 - HALF_WEIGHT_ROUNDING):
             high = middle
         else:
             low = middle + 1
-    below = weight_up_to(values, weights, code, column[low])
-    if abs(below - half) <= HALF_WEIGHT_ROUNDING * half:
-        i = low
-        while i < n - 1 and column[i] == column[low]:
-            i += 1
-        return 0.5 * (column[low] + column[i])
-    return column[low]
+    lower = column[low]
+    if weight_up_to(values, weights, code, lower) > half * (1.0 + HALF_WEIGHT_ROUNDING):
+        return lower
+    upper = np.inf
+    for k in range(values.size):
+        if code[k] == KEPT and weights[k] > 0.0 and values[k] > lower:
+            upper = min(upper, values[k])
+    return 0.5 * (lower + upper) if upper < np.inf else lower
 
 
 @part
 def weight_up_to(values, weights, code, limit):
-    """Weight of the kept samples not above ``limit``."""
+    """Weight of the kept samples not above ``limit``; two sums, because one would wait for itself."""
+    even = 0.0
+    odd = 0.0
+    n = values.size
+    for k in range(0, n - 1, 2):
+        even += weights[k] if (values[k] <= limit) & (code[k] == KEPT) else 0.0
+        odd += weights[k + 1] if (values[k + 1] <= limit) & (code[k + 1] == KEPT) else 0.0
+    if n & 1:
+        even += weights[n - 1] if (values[n - 1] <= limit) & (code[n - 1] == KEPT) else 0.0
+    return even + odd
+
+
+@part
+def combine_cut(data, frames, q, low, high, rejected):
+    """Weighted mean of the samples of pixel ``q`` within [low, high], variance and weight; counts the rest.
+
+    Only where no rejected sample equals a kept one.
+    """
+    kind, floats, words, step, pixels = data
+    gain, offset, weight, saturation, weighted, saturating = frames
     total = 0.0
-    for k in range(values.size):
-        if code[k] == KEPT and values[k] <= limit:
-            total += weights[k]
-    return total
+    sum_wy = 0.0
+    sum_wyy = 0.0
+    used = 0
+    for k in range(gain.size):
+        y = raw_sample(kind, floats, words, np.uintp(k * step + q)) * gain[k] + offset[k]
+        if y >= low and y <= high:
+            w = np.float64(weight[k])
+            wy = w * np.float64(y)
+            total += w
+            sum_wy += wy
+            sum_wyy += wy * np.float64(y)
+            used += 1 if w > 0.0 else 0
+        elif abs(y) < INF:
+            rejected[k] += 1
+    if used == 0:
+        return np.nan, np.nan, 0.0
+    mean = sum_wy / total
+    squares = max(sum_wyy - sum_wy * mean, 0.0)
+    return mean, squares / ((used - 1.0) * total) if used > 1 else np.nan, total
 
 
 @part
@@ -219,8 +237,16 @@ def combine_one(
     mean = moment / total
     value = mean
     if combine == MEDIAN:
-        if weighted or judging_apart:
-            value = weighted_median(values, weights, code, work)
+        if judging_apart:
+            kept = np.int64(0)
+            for k in range(values.size):
+                if code[k] == KEPT:
+                    work[kept] = values[k]
+                    kept += 1
+            sort_upwards(work, kept)
+            value = weighted_median(values, weights, code, work, np.int64(0), kept - 1)
+        elif weighted:
+            value = weighted_median(values, weights, code, column, first, last)
         else:
             value = median_of_run(column, first, last)
     elif combine == MIN:

@@ -42,6 +42,7 @@ WINSOR_CLAMP = 1.5  # Huber's c
 WINSOR_TO_SIGMA = 1.134  # sigma of a Gaussian over the standard deviation of its Winsorised samples
 WINSOR_TOLERANCE = 5e-4
 WINSOR_PASSES = 100
+ROUNDING = 1e-12  # relative; far above that of a few float64 operations
 
 
 @part
@@ -154,15 +155,26 @@ def low_end_first(column, frames, count, low, high):
 
 
 @part
+def beyond(deviation, scale, k):
+    """Whether deviation / scale > k, dividing only where a product cannot tell."""
+    limit = k * scale
+    if deviation < limit * (1.0 - ROUNDING):
+        return False
+    if deviation > limit * (1.0 + ROUNDING):
+        return True
+    return deviation / scale > k
+
+
+@part
 def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, keep):
     """One clipping pass over the run; returns the new run and whether another pass makes sense."""
     if not scale > 0.0:
         return low, high, False
     first = low
     last = high
-    while first <= high and (column[first] - centre) / scale < -k_low:
+    while first <= high and beyond(centre - column[first], scale, k_low):
         first += 1
-    while last >= first and (column[last] - centre) / scale > k_high:
+    while last >= first and beyond(column[last] - centre, scale, k_high):
         last -= 1
     if first == low and last == high:
         return low, high, False
