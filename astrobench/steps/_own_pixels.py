@@ -30,6 +30,7 @@ from astrobench.steps._stack_facts import stack_header, tell_result
 HALO = 13
 PASSES = 2
 FEWEST_ROWS = 64
+STRIP_SAMPLES = 40_000_000  # taller strips only cost memory
 BYTES_A_SAMPLE = 8  # the sample itself, and on structure its copy, share and shift
 
 
@@ -57,10 +58,10 @@ def stack_noise(plan: Plan) -> NDArray[np.float64]:
 class Window:
     """A rectangle of a cube and what its samples are used for.
 
-    samples : (N, 3, h, w) float32; matrices : (N, 3, 3) from pixels of the window to those of the frames.
+    samples : one (N, h, w) float32 a colour; matrices : (N, 3, 3) from pixels of the window to those of the frames.
     """
 
-    samples: NDArray[np.float32]
+    samples: list[NDArray[np.float32]]
     matrices: NDArray[np.float64]
     patterns: tuple[str, ...]
     plan: Plan
@@ -70,8 +71,7 @@ class Window:
     ) -> list[Strip]:
         """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
         n, noise = self.plan.normalisation, sample_noise(self.plan)
-        flat = self.samples.reshape(*self.samples.shape[:2], -1)
-        chosen = np.ascontiguousarray(flat[:, :, pixels])
+        chosen = np.stack([colour.reshape(len(colour), -1)[:, pixels] for colour in self.samples], axis=1)
         steep = cfa.steepness(model, pixels)
         shift, share = np.empty_like(chosen), np.empty_like(chosen)
 
@@ -94,11 +94,10 @@ class Window:
 
         `common` is what neighbouring pixels of the plain stack share, see `cfa.common_light`.
         """
-        shape = self.samples.shape[2:]
+        shape = self.samples[0].shape[1:]
         found, full = [], []
         for c in range(3):
-            strip = Strip(np.ascontiguousarray(self.samples[:, c]))
-            one, saturated = self.plan.integrate(strip, c, context.workers, check)
+            one, saturated = self.plan.integrate(Strip(self.samples[c]), c, context.workers, check)
             found.append(one)
             full.append(saturated)
         model = np.stack([each.value for each in found]).reshape(3, *shape)
@@ -131,9 +130,9 @@ def _put(found: Integrated, pixels: NDArray[np.intp], part: Integrated, before: 
 
 def window(cube: Cube, plan: Plan, rows: tuple[int, int], columns: tuple[int, int]) -> Window:
     """Read a rectangle of a cube of own pixels."""
-    samples = np.stack(
-        [cube.strip(channel, *rows).samples[:, :, columns[0] : columns[1]] for channel in range(3)], axis=1
-    )
+    samples = [cube.strip(channel, *rows).samples for channel in range(3)]
+    if columns != (0, cube.shape[3]):
+        samples = [np.ascontiguousarray(each[:, :, slice(*columns)]) for each in samples]
     origin = np.eye(3)
     origin[:2, 2] = columns[0], rows[0]
     return Window(samples, np.linalg.inv(cube.transforms) @ origin, cube.patterns, plan)
@@ -146,9 +145,9 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int, context: Context) -> tu
     columns = max(0, x - HALO), min(width, x + HALO + 1)
     here = window(cube, plan, rows, columns)
     flat = np.array([(y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]])
-    plain = [Strip(np.ascontiguousarray(here.samples[:, c].reshape(len(cube), -1)[:, flat])[:, None]) for c in range(3)]
-    shape = here.samples.shape[2:]
-    first = [plan.integrate(Strip(np.ascontiguousarray(here.samples[:, c])), c)[0].value for c in range(3)]
+    plain = [Strip(np.ascontiguousarray(here.samples[c].reshape(len(cube), -1)[:, flat])[:, None]) for c in range(3)]
+    shape = here.samples[0].shape[1:]
+    first = [plan.integrate(Strip(here.samples[c]), c)[0].value for c in range(3)]
     model = np.stack(first).reshape(3, *shape)
     gate = cfa.structure(model, stack_noise(plan))
     if not gate.reshape(-1)[flat[0]] > 0:
@@ -170,7 +169,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     in_memory = need <= context.memory_budget // 2
     outputs = Outputs((3, height, width), None if in_memory else context.scratch)
     budget = context.memory_budget - (need if in_memory else 0)
-    rows = int(budget // (3 * count * width * BYTES_A_SAMPLE)) - 2 * HALO
+    rows = int(min(budget // BYTES_A_SAMPLE, STRIP_SAMPLES) // (3 * count * width)) - 2 * HALO
     rows = min(max(rows, FEWEST_ROWS), height)
     frame = cube.frames.used[cube.reference]
     common = cfa.common_light(
