@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from astrobench.kernels.integrate_blocks import integrate_range, make_scratch
 from astrobench.kernels.integrate_lanes import FLOAT32, UINT16, UINT16_FITS
-from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MEDIAN, MIN
+from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MIN
 from astrobench.kernels.reject import GESD, MAD, MINMAX, RULES, SIGMA, WINSORIZED
 from astrobench.kernels.sortnet import LANES, sort_plan
 
@@ -185,7 +185,7 @@ def integrate_samples(
         *_plane("judged", judged, samples.shape), judged is not None,
         *_plane("share", share, samples.shape), share is not None,
     )  # fmt: skip
-    every = judged is not None or (weighted and combination in (MEDIAN, MIN, MAX))
+    every = judged is not None or (combination in (MIN, MAX) and not (weights > 0).all())
     limit_low, limit_high = (_counts(low, high, frames) if rule_number == MINMAX else (float(low), float(high)))
     rule_of = (
         rule_number, limit_low, limit_high, frames if passes is None else int(passes), float(scale_floor), every

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from astrobench.kernels import integrate_lanes as lanes
 from astrobench.kernels import integrate_pixel as pixel
 from astrobench.kernels import reject, sortnet
-from astrobench.kernels.integrate_pixel import MAX, MEDIAN, MIN, REJECTED, SATURATED, SUM
+from astrobench.kernels.integrate_pixel import MAX, MEAN, MEDIAN, MIN, REJECTED, SATURATED, SUM
 from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, NONE, PERCENTILE, SIGMA, WINSORIZED
 from astrobench.kernels.sortnet import LANES
 
@@ -35,7 +35,7 @@ def make_scratch(frames: int, rows: int, removals: int) -> tuple[NDArray[Any], .
         floats,
         np.zeros((6, frames), np.float64),
         np.zeros((4, LANES), np.float64),
-        np.zeros((4, LANES), np.int32),
+        np.zeros((6, LANES), np.int32),
         np.zeros(4 * LANES, np.int32),
         np.zeros(7 * LANES, np.float32),
         np.zeros(LANES, np.bool_),
@@ -108,6 +108,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
         saturated = ints[1]
         limits_for = ints[2]
         near = ints[3]
+        int1 = ints[4]
+        int2 = ints[5]
         near_sums = floats32[base + 9]
         frame_y = floats64[0]
         frame_judged = floats64[1]
@@ -220,9 +222,14 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 lanes.plain_results(sums, valid, times, total, result, spread)
             else:
                 lanes.sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread)
-            if combine == MEDIAN:
+            if combine == MEDIAN and weighted:
+                for p in range(LANES):
+                    near[p] = np.int32(sums[3, p])
+                lanes.weighted_median(block, source, weights, n, valid, sums, int1, int2, reached, result)
+            elif combine == MEDIAN:
                 for p in range(LANES):
                     result[p] = median[p]
+                    near[p] = valid[p]
             if noisy:
                 lanes.known_variance(
                     source, weights, n, weighted, result, np.float32(1.0 / times), sky32, noise_floor32,
@@ -230,7 +237,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                 )  # fmt: skip
             if combine == MEDIAN:
                 for p in range(LANES):
-                    spread[p] *= np.float32(median_factor[valid[p]])
+                    spread[p] *= np.float32(median_factor[near[p]])
             elif combine == MIN or combine == MAX:
                 for p in range(LANES):
                     result[p] = lowest[p] if combine == MIN else highest[p]
@@ -317,7 +324,7 @@ def _build(source_digest: int) -> Callable[..., Any]:
                         median_factor,
                     )  # fmt: skip
                     w = np.float64(last - first + 1)
-                elif simple and weighted and not (split or noisy or every) and rule != MODEL:
+                elif simple and weighted and not (split or noisy or combine != MEAN and combine != SUM) and rule != MODEL:
                     r, s, w = pixel.combine_cut(data, frames, q, block[first, p], block[last, p], rejected)
                 else:
                     if simple and rule != MODEL:

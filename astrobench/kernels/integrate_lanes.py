@@ -20,6 +20,7 @@ ZERO = np.float32(0)
 ONE = np.float32(1)
 MARGIN = np.float32(1e-4)  # relative; sums of 300 float32 terms about the median err by less than 2e-5
 LEVEL_ROUNDING = np.float32(2.5e-7)  # relative; the float32 median of an even count is off by half a step
+HALF_WEIGHT_ROUNDING = 1e-12  # relative: cumulative weights this close to one half count as exactly half
 TIE_MARGIN = np.float32(1e-5)
 SPENT = np.float32(1e-3)  # of the first sum of squares: below it the running float32 sum has lost its digits
 _MAD_TO_SIGMA = np.float32(MAD_TO_SIGMA)
@@ -496,3 +497,55 @@ def known_variance(block, weight, n, weighted, result, times, sky, floor, slope,
             spread[p] += w * w * variance
     for p in range(LANES):
         spread[p] = spread[p] / (total[p] * total[p])
+
+
+@part
+def _weight_up_to(block, weight, n, limit, out):
+    """Float64 weight per lane of the samples not above ``limit``."""
+    for p in range(LANES):
+        out[p] = 0.0
+    for k in range(0, n, 2):
+        for p in range(LANES):
+            v = weight[k, p] if block[k, p] <= limit[p] else ZERO
+            w = weight[k + 1, p] if block[k + 1, p] <= limit[p] else ZERO
+            out[p] += np.float64(v) + np.float64(w)
+
+
+@part
+def weighted_median(ordered, block, weight, n, valid, sums, first, last, limit, result):
+    """Mean of the lower and upper weighted median of every lane: bisection over its sorted samples.
+
+    ``ordered`` is the block sorted, ``block`` the same unsorted; ``sums[0]`` holds the weight of each lane;
+    ``first``, ``last``, ``limit`` and ``sums[1]`` are scratch.
+    """
+    below = sums[1]
+    for p in range(LANES):
+        first[p] = 0
+        last[p] = valid[p] - 1 if valid[p] > 0 else 0
+    left = n
+    while left > 0:
+        for p in range(LANES):
+            limit[p] = ordered[(first[p] + last[p]) >> 1, p]
+        _weight_up_to(block, weight, n, limit, below)
+        for p in range(LANES):
+            middle = (first[p] + last[p]) >> 1
+            enough = below[p] >= 0.5 * sums[0, p] * (1.0 - HALF_WEIGHT_ROUNDING)
+            last[p] = middle if enough else last[p]
+            first[p] = first[p] if enough else min(middle + 1, last[p])
+        left >>= 1
+    for p in range(LANES):
+        limit[p] = ordered[first[p], p]
+        result[p] = INF
+    _weight_up_to(block, weight, n, limit, below)
+    for k in range(n):
+        for p in range(LANES):
+            y = block[k, p]
+            y = y if (y > limit[p]) & (weight[k, p] > ZERO) else INF
+            z = result[p]
+            result[p] = (y if y < z else z) + ZERO
+    for p in range(LANES):
+        exact = below[p] <= 0.5 * sums[0, p] * (1.0 + HALF_WEIGHT_ROUNDING)
+        both = np.float32(0.5) * (limit[p] + result[p])
+        result[p] = both if exact and result[p] < INF else limit[p]
+        if valid[p] == 0 or not sums[0, p] > 0.0:
+            result[p] = NAN

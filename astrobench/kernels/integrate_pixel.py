@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from astrobench.kernels.integrate_lanes import INF, raw_sample
+from astrobench.kernels.integrate_lanes import HALF_WEIGHT_ROUNDING, INF, raw_sample
 from astrobench.kernels.reject import median_of_run, model_variance, run_sums, sort_upwards
 from astrobench.kernels.sortnet import LANES, part
 
@@ -10,7 +10,6 @@ MEAN, MEDIAN, SUM, MIN, MAX = range(5)
 COMBINATIONS = {"mean": MEAN, "median": MEDIAN, "sum": SUM, "min": MIN, "max": MAX}
 
 KEPT, REJECTED, MISSING, SATURATED = range(4)  # codes of a sample
-HALF_WEIGHT_ROUNDING = 1e-12  # relative: cumulative weights this close to one half count as exactly half
 
 
 @part
