@@ -26,9 +26,8 @@ from astrobench.steps._integration import PIXEL_BYTES, TICK, Outputs, _maps
 from astrobench.steps._plan import Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
-# Rows beyond a strip that decide about it: a sample reaches 4 px, twice; structure 4 px; the evening 1 px.
-HALO = 13
-PASSES = 2
+# Rows beyond a strip that decide about it: a sample reaches 4 px, structure 4 px, the evening 1 px.
+HALO = 9
 FEWEST_ROWS = 64
 STRIP_SAMPLES = 40_000_000  # taller strips only cost memory
 BYTES_A_SAMPLE = 8  # the sample itself, and on structure its copy, share and shift
@@ -104,18 +103,14 @@ class Window:
         gate = cfa.structure(model, stack_noise(self.plan))
         pixels = np.flatnonzero(gate > 0)
         slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
-        for last in ((False,) * (PASSES - 1) + (True,)) * bool(pixels.size):
-            strips = self.slope_strips(model, gate, pixels, context)
-            model = model.copy()
-            for c, strip in enumerate(strips):
-                part, saturated = slope.integrate(strip, c, context.workers, check)
-                model[c].reshape(-1)[pixels] = part.value
-                if last:
-                    before = self.plan.integrate(Strip(strip.samples), c, context.workers, check)[0]
-                    _put(found[c], pixels, part, before)
-                    full[c] = np.union1d(np.setdiff1d(full[c], pixels), pixels[saturated])
+        for c, strip in enumerate(self.slope_strips(model, gate, pixels, context) if pixels.size else []):
+            part, saturated = slope.integrate(strip, c, context.workers, check)
+            before = self.plan.integrate(Strip(strip.samples), c, context.workers, check)[0]
+            _put(found[c], pixels, part, before)
+            full[c] = np.union1d(np.setdiff1d(full[c], pixels), pixels[saturated])
+        sharp = np.stack([each.value for each in found]).reshape(3, *shape)
         variance = np.stack([each.variance for each in found]).reshape(3, *shape)
-        even, spread = cfa.smooth_sky(model, variance, gate, common)
+        even, spread = cfa.smooth_sky(sharp, variance, gate, common)
         for c in range(3):
             found[c].value[:], found[c].variance[:] = even[c].reshape(-1), spread[c].reshape(-1)
         return found, full
@@ -153,12 +148,6 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int, context: Context) -> tu
     if not gate.reshape(-1)[flat[0]] > 0:
         return plan, plain
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
-    pixels = np.flatnonzero(gate > 0)
-    for _ in range(PASSES - 1):
-        strips = here.slope_strips(model, gate, pixels, context)
-        model = model.copy()
-        for c, strip in enumerate(strips):
-            model[c].reshape(-1)[pixels] = slope.integrate(strip, c)[0].value
     return slope, here.slope_strips(model, gate, flat, context)
 
 
