@@ -17,8 +17,8 @@ from scipy.special import stdtrit
 
 from astrobench.kernels.integrate_blocks import integrate_range, make_scratch
 from astrobench.kernels.integrate_lanes import FLOAT32, UINT16, UINT16_FITS
-from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MIN
-from astrobench.kernels.reject import GESD, MAD, MINMAX, RULES, SIGMA, WINSORIZED
+from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MEDIAN, MIN
+from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, RULES, SIGMA, WINSORIZED
 from astrobench.kernels.sortnet import LANES, sort_plan
 
 RANGE = 256 * LANES  # pixels between two looks at `check`: about a millisecond at 30 frames
@@ -173,7 +173,7 @@ def integrate_samples(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ValueError("weight holds a negative or non-finite number")
     differing = bool((weights != weights[0]).any()) or weights[0] == 0
-    weighted = differing or share is not None
+    weighted = differing or share is not None or judged is not None
     levels = _per_frame("saturation", saturation, frames, math.inf)
     noisy = noise_floor is not None or noise_slope is not None
     if rule == "model" and not noisy:
@@ -185,7 +185,9 @@ def integrate_samples(
         *_plane("judged", judged, samples.shape), judged is not None,
         *_plane("share", share, samples.shape), share is not None,
     )  # fmt: skip
-    every = judged is not None or (combination in (MIN, MAX) and not (weights > 0).all())
+    every = combination in (MIN, MAX) and not (weights > 0).all()
+    if judged is not None:
+        every = combination in (MEDIAN, MIN, MAX) or rule_number == MODEL
     limit_low, limit_high = (_counts(low, high, frames) if rule_number == MINMAX else (float(low), float(high)))
     rule_of = (
         rule_number, limit_low, limit_high, frames if passes is None else int(passes), float(scale_floor), every

@@ -137,30 +137,36 @@ def _build(source_digest: int) -> Callable[..., Any]:
             flat = flat_blocks[turn * rows * LANES : (turn + 1) * rows * LANES]
             if sharing:
                 for k in range(n):
+                    weight_k = weight[k]
                     for p in range(m):
                         w = share[np.uintp(k * share_step + p0 + p)]
-                        ok = w > 0 and w < INF
-                        block[k, p] = block[k, p] if ok else INF
-                        weights[k, p] = weight[k] * w if ok else np.float32(0)
+                        covered = (w > np.float32(0)) & (w < INF)
+                        y = block[k, p]
+                        block[k, p] = y if covered else INF
+                        weights[k, p] = weight_k * w if covered else np.float32(0)
             if judging_apart:
                 for k in range(n):
                     for p in range(m):
                         x = judged[np.uintp(k * judged_step + p0 + p)]
-                        block[k, p] = x if block[k, p] < INF and abs(x) < INF else INF
+                        y = block[k, p]
+                        good = (y < INF) & (abs(x) < INF)
+                        raw[k, p] = y if good else INF
+                        block[k, p] = x if good else INF
+                    for p in range(m, LANES):
+                        raw[k, p] = INF
             if saturating:
                 pixel.leave_out_saturated(
                     data, frames, judging, p0, m, block, saturated, frame_y, frame_judged, frame_weight, code
                 )
-            source = block
-            if keep_raw:
+            source = raw if keep_raw or judging_apart else block
+            if keep_raw and not judging_apart:
                 for k in range(n):
                     for p in range(LANES):
                         raw[k, p] = block[k, p]
-                source = raw
 
             full = False
             if sorting:
-                merged = sortnet.sort_block(flat, steps, early, rows, n, rule == NONE and not every)
+                merged = sortnet.sort_block(flat, steps, early, rows, n, rule == NONE and not (every or weighted))
                 if merged:
                     full = lanes.sorted_marks(block, n, valid, lowest, highest, median)
                 else:
