@@ -119,7 +119,7 @@ def _auto(frames: list[Frame]) -> dict[str, str]:
         if eccentricity[i] > long:
             found.append((10.0, f"is trailed: eccentricity {eccentricity[i]:.2f} (limit {long:.2f})"))
         if fwhm[i] > wide:
-            found.append((fwhm[i] / wide, f"is out of focus: FWHM {fwhm[i]:.1f} px (limit {wide:.1f})"))
+            found.append((5.0, f"is out of focus: FWHM {fwhm[i]:.1f} px (limit {wide:.1f})"))
         if stars[i] < few:
             found.append((few / max(stars[i], 1), f"is clouded: {stars[i]:.0f} stars (limit {few:.0f})"))
         if clear[i] < DIM:
