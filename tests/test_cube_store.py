@@ -29,7 +29,7 @@ def facts(shape=SHAPE):
         "shape": np.array(shape), "names": np.array([f"{k}.fit" for k in range(count)]),
         "transforms": np.tile(np.eye(3), (count, 1, 1)), "noise": np.ones((count, channels)),
         "saturation": np.full(count, np.inf), "exposure": np.full(count, 10.0),
-        "reference": np.array(0), "method": np.array("by a test"),
+        "reference": np.array(0), "method": np.array("by a test"), "patterns": np.array([], dtype=str),
     }  # fmt: skip
 
 
