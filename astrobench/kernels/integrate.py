@@ -15,9 +15,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from astrobench.kernels.integrate_blocks import integrate_range, make_scratch
-from astrobench.kernels.integrate_lanes import FLOAT32, UINT16, UINT16_FITS
-from astrobench.kernels.integrate_pixel import COMBINATIONS, MAX, MEDIAN, MIN
+from astrobench.kernels.integrate_blocks import integrate_range
+from astrobench.kernels.integrate_inputs import (
+    COMBINATIONS,
+    FLOAT32,
+    MAX,
+    MEDIAN,
+    MIN,
+    UINT16,
+    UINT16_FITS,
+    Apart,
+    Column,
+    Combining,
+    Frames,
+    Noise,
+    Plan,
+    Planes,
+    Rule,
+    Samples,
+    Work,
+    make_column,
+    make_work,
+)  # fmt: skip
 from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, RULES, SIGMA, WINSORIZED
 from astrobench.kernels.sortnet import LANES, sort_plan
 
@@ -155,14 +174,14 @@ def integrate_samples(
     and winsorized by the variance of a standard Gaussian cut at -low and high. A median's variance is that of
     the mean times its small-sample factor; min and max have none (NaN).
     """
-    rule_number = _choice("rule", rule, RULES)
+    number = _choice("rule", rule, RULES)
     combination = _choice("combine", combine, COMBINATIONS)
     frames = samples.shape[0] if samples.ndim == 2 else 0
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"samples has shape {samples.shape}; (N, P) with N from 1 to {MOST_FRAMES} is needed")
     pixels = samples.shape[1]
     data = _data(samples, swapped)
-    if (judged is not None or share is not None) and data[0] != FLOAT32:
+    if (judged is not None or share is not None) and data.kind != FLOAT32:
         raise ValueError(f"judged and share need float32 samples, these are {samples.dtype}")
     if min(low, high) < 0 or math.isnan(low) or math.isnan(high):
         raise ValueError(f"low is {low}, high is {high}; limits must be 0 or more")
@@ -175,56 +194,51 @@ def integrate_samples(
     differing = bool((weights != weights[0]).any()) or weights[0] == 0
     weighted = differing or share is not None or judged is not None
     levels = _per_frame("saturation", saturation, frames, math.inf)
-    noisy = noise_floor is not None or noise_slope is not None
-    if rule == "model" and not noisy:
+    if number == MODEL and noise_floor is None and noise_slope is None:
         raise ValueError("rule model needs noise_floor or noise_slope")
-    sky = offsets.astype(np.float64) if noise_sky is None else _per_frame("noise_sky", noise_sky, frames, 0.0, np.float64)
 
-    per_frame = (gains, offsets, weights, levels, weighted, saturation is not None)
-    judging = (
+    per_frame = Frames(gains, offsets, weights, levels, weighted, saturation is not None)
+    apart = Apart(
         *_plane("judged", judged, samples.shape), judged is not None,
         *_plane("share", share, samples.shape), share is not None,
     )  # fmt: skip
-    every = combination in (MIN, MAX) and not (weights > 0).all()
+    every = combination in (MIN, MAX) and not bool((weights > 0).all())
     if judged is not None:
-        every = combination in (MEDIAN, MIN, MAX) or rule_number == MODEL
-    limit_low, limit_high = (_counts(low, high, frames) if rule_number == MINMAX else (float(low), float(high)))
-    rule_of = (
-        rule_number, limit_low, limit_high, frames if passes is None else int(passes), float(scale_floor), every
+        every = combination in (MEDIAN, MIN, MAX) or number == MODEL
+    if number == MINMAX:
+        low, high = min(int(low), frames), min(int(high), frames)
+    limits = gesd_limits(frames, alpha, max_fraction) if number == GESD else np.full((1, 1), np.inf)
+    judge = Rule(
+        number, float(low), float(high), frames if passes is None else int(passes), float(scale_floor), limits,
+        (limits * limits).astype(np.float32),
     )  # fmt: skip
-    model = (
-        sky,
-        _per_frame("noise_floor", noise_floor, frames, 0.0, np.float64),
-        _per_frame("noise_slope", noise_slope, frames, 0.0, np.float64),
-        float(noise_share),
-        noisy,
+    noise = _noise(frames, offsets, noise_sky, noise_floor, noise_slope, noise_share)
+    cut = truncated_variance(low, high) if number in (SIGMA, MAD, WINSORIZED) else 1.0
+    combining = Combining(
+        combination, 1.0 if weighted else float(weights[0]), 1.0 / cut, median_factors(frames), every
     )
-    cut = truncated_variance(low, high) if rule_number in (SIGMA, MAD, WINSORIZED) else 1.0
-    combining = (combination, 1.0 if weighted else float(weights[0]), 1.0 / cut)
-    limits = gesd_limits(frames, alpha, max_fraction) if rule_number == GESD else np.full((1, 1), np.inf)
-    tables = (
-        limits, (limits * limits).astype(np.float32), median_factors(frames),
-        *(array.astype(np.float32) for array in model[:3]),
-    )  # fmt: skip
-    plan = sort_plan(frames)
+    plan = Plan(*sort_plan(frames))
 
     result = _allocate(frames, pixels) if out is None else out
     _check_out(result, frames, pixels)
     result.rejected[:] = 0
     lock = threading.Lock()
     stop = threading.Event()
+    spare: list[tuple[Work, Column]] = []
 
     def work(begin: int) -> None:
         if stop.is_set():
             return
         rejected = np.zeros(frames, np.int64)
+        with lock:
+            memory = spare.pop() if spare else (make_work(per_frame, plan, judge), make_column(frames))
         end = min(begin + RANGE, pixels)
-        scratch = make_scratch(frames, plan[1], limits.shape[1])
         integrate_range(
-            begin, end, data, per_frame, judging, rule_of, model, combining, tables, plan, scratch, tuple(result[:8]), rejected
+            begin, end, data, per_frame, apart, judge, noise, combining, plan, *memory, Planes(*result[:8]), rejected
         )
         with lock:
             result.rejected[:] += rejected
+            spare.append(memory)
 
     _share_out(work, range(0, pixels, RANGE), threads, check, stop)
     return result
@@ -265,7 +279,7 @@ def _per_frame(
 ) -> NDArray[Any]:
     if given is None:
         return np.full(frames, default, dtype)
-    array = np.asarray(given, dtype)
+    array: Array = np.asarray(given, dtype)
     if array.ndim == 0:
         return np.full(frames, array, dtype)
     if array.shape != (frames,):
@@ -273,8 +287,19 @@ def _per_frame(
     return np.array(array, dtype, order="C")
 
 
-def _counts(low: float, high: float, frames: int) -> tuple[float, float]:
-    return float(min(int(low), frames)), float(min(int(high), frames))
+def _noise(
+    frames: int, offsets: NDArray[np.float32], sky: ArrayLike | None, floor: ArrayLike | None,
+    slope: ArrayLike | None, share: float,
+) -> Noise:  # fmt: skip
+    levels, floors, slopes = (
+        offsets.astype(np.float64) if sky is None else _per_frame("noise_sky", sky, frames, 0.0, np.float64),
+        _per_frame("noise_floor", floor, frames, 0.0, np.float64),
+        _per_frame("noise_slope", slope, frames, 0.0, np.float64),
+    )
+    return Noise(
+        levels, floors, slopes, float(share), levels.astype(np.float32), floors.astype(np.float32),
+        slopes.astype(np.float32), floor is not None or slope is not None,
+    )  # fmt: skip
 
 
 class _Memory:
@@ -302,17 +327,17 @@ def _flatten(array: Array) -> tuple[Array, int]:
     return np.asarray(_Memory(array, (array.shape[0] - 1) * step + array.shape[1])), step
 
 
-def _data(samples: Array, swapped: bool) -> tuple[int, Array, Array, int, int]:
+def _data(samples: Array, swapped: bool) -> Samples:
     no_floats, no_words = np.zeros(1, np.float32), np.zeros(1, np.uint16)
     if swapped and samples.dtype.kind in "iu" and samples.itemsize == 2:
         flat, step = _flatten(np.asarray(samples).view(np.uint16))
-        return UINT16_FITS, no_floats, flat, step, samples.shape[1]
+        return Samples(UINT16_FITS, no_floats, flat, step)
     if samples.dtype == np.uint16 and samples.dtype.isnative and not swapped:
         flat, step = _flatten(np.asarray(samples))
-        return UINT16, no_floats, flat, step, samples.shape[1]
+        return Samples(UINT16, no_floats, flat, step)
     if samples.dtype == np.float32 and samples.dtype.isnative and not swapped:
         flat, step = _flatten(np.asarray(samples))
-        return FLOAT32, flat, no_words, step, samples.shape[1]
+        return Samples(FLOAT32, flat, no_words, step)
     raise ValueError(f"samples are {samples.dtype}; float32 or uint16 is needed (16-bit integers if swapped)")
 
 
@@ -336,7 +361,8 @@ def _allocate(frames: int, pixels: int) -> Integrated:
 
 def _check_out(out: Integrated, frames: int, pixels: int) -> None:
     kinds = ("f4", "f4", "u2", "u2", "u2", "f4", "f4", "f4", "i8")
-    for name, array, kind in zip(Integrated._fields, out, kinds, strict=True):
+    arrays: list[Array] = list(out)
+    for name, array, kind in zip(Integrated._fields, arrays, kinds, strict=True):
         length = frames if name == "rejected" else pixels
         if array.shape != (length,) or array.dtype != np.dtype(kind) or not array.flags.carray:
             raise ValueError(f"out.{name} is {array.dtype} {array.shape}; contiguous {kind} ({length},) is needed")

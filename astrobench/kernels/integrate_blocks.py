@@ -1,6 +1,6 @@
 """Integrate a range of pixels block by block: load, sort, screen, judge the few that may lose a sample, combine.
 
-One compiled function for every rule, combination and sample type: sample types differ only in `load_row`.
+One compiled function for every rule, combination and sample type; sample types differ only where they are loaded.
 """
 
 import hashlib
@@ -10,345 +10,349 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from astrobench.kernels import integrate_inputs as inputs
 from astrobench.kernels import integrate_lanes as lanes
 from astrobench.kernels import integrate_pixel as pixel
+from astrobench.kernels import integrate_screens as screens
 from astrobench.kernels import reject, sortnet
-from astrobench.kernels.integrate_pixel import MAX, MEAN, MEDIAN, MIN, REJECTED, SATURATED, SUM
+from astrobench.kernels.integrate_inputs import MAX, MEDIAN, MIN, SUM
 from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, NONE, PERCENTILE, SIGMA, WINSORIZED
-from astrobench.kernels.sortnet import LANES
+from astrobench.kernels.sortnet import LANES, inlined
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
-ROWS_TOGETHER = 256  # rows loaded at once: 128 KB, within a second-level cache
-SCRATCH_ROWS = 10  # lanes of float32 beside the samples
 
 
-def make_scratch(frames: int, rows: int, removals: int) -> tuple[NDArray[Any], ...]:
-    """Working memory of `integrate_range`; one per thread. ``removals`` is the width of the gesd table."""
-    even = frames + frames % 2
-    loaded = rows * max(1, ROWS_TOGETHER // rows)
-    floats = np.full((loaded + SCRATCH_ROWS + 2 * even + removals, LANES), np.inf, np.float32)
-    return (
-        floats.reshape(-1)[: loaded * LANES],
-        floats,
-        np.zeros((6, frames), np.float64),
-        np.zeros((4, LANES), np.float64),
-        np.zeros((6, LANES), np.int32),
-        np.zeros(4 * LANES, np.int32),
-        np.zeros(7 * LANES, np.float32),
-        np.zeros(LANES, np.bool_),
-        np.zeros(frames, np.int8),
-    )
+@inlined
+def prepare(samples, frames, apart, work, column, block, start, m, keep_raw):
+    """Leave out what is uncovered or saturated, put judged values in place; returns the unsorted samples."""
+    n = frames.gain.size
+    raw = work.raw
+    if apart.sharing:
+        for k in range(n):
+            weight = frames.weight[k]
+            for p in range(m):
+                w = apart.share[np.uintp(k * apart.share_step + start + p)]
+                covered = (w > np.float32(0)) & (w < INF)
+                y = block[k, p]
+                block[k, p] = y if covered else INF
+                work.weights[k, p] = weight * w if covered else np.float32(0)
+    if apart.judging:
+        for k in range(n):
+            for p in range(m):
+                x = apart.judged[np.uintp(k * apart.judged_step + start + p)]
+                y = block[k, p]
+                good = (y < INF) & (abs(x) < INF)
+                raw[k, p] = y if good else INF
+                block[k, p] = x if good else INF
+            for p in range(m, LANES):
+                raw[k, p] = INF
+    if frames.saturating:
+        pixel.leave_out_saturated(samples, frames, apart, work.saturated, column, block, start, m)
+    if keep_raw and not apart.judging:
+        for k in range(n):
+            for p in range(LANES):
+                raw[k, p] = block[k, p]
 
 
-def _digest() -> int:
-    """Number that changes with the text of every file compiled into the kernel.
+@inlined
+def describe(work, block, flat, n, plan, sorting, merging):
+    """Sort the block where needed; count, ends, median and moments of every lane. True where nothing is missing."""
+    if not sorting:
+        lanes.count_valid(block, n, work.valid)
+        lanes.extremes(block, n, work.lowest, work.highest)
+        return False
+    full = True
+    if sortnet.sort_block(flat, plan.steps, plan.early, plan.rows, n, not merging):
+        full = lanes.sorted_marks(block, n, work.valid, work.lowest, work.highest, work.median)
+    else:
+        sortnet.median_of_halves(flat, plan.rows, n, work.median, work.lowest, work.highest)
+        for p in range(LANES):
+            work.valid[p] = n
+    lanes.moments(block, n, work.median, work.sum1, work.sum2)
+    return full
 
-    numba's cache only looks at the file of the cached function itself.
+
+@inlined
+def screen(work, block, flat, n, rule, noise):
+    """Flag the lanes where the rule may reject a sample."""
+    low = np.float32(rule.low)
+    high = np.float32(rule.high)
+    floor = np.float32(rule.floor)
+    flag = work.flag
+    valid = work.valid
+    median = work.median
+    reached = work.reached
+    number = rule.number
+    if number == SIGMA or number == MAD or number == WINSORIZED:  # noqa: SIM109
+        screens.reach(
+            work.lowest, work.highest, median, valid, low, high, floor, reject.KEEP_DEVIATION, reached
+        )
+    if number == SIGMA:
+        screens.screen_sigma(valid, work.sum1, work.sum2, reached, flag)
+    elif number == MAD:
+        screens.screen_mad(block, n, valid, median, reached, work.used, flag)
+    elif number == WINSORIZED:
+        screens.screen_winsorized(
+            block, n, valid, median, work.sum1, work.sum2, reached, work.total, work.result, flag
+        )
+    elif number == GESD:
+        for p in range(LANES):
+            if work.limits_for[p] != valid[p]:
+                work.limits_for[p] = valid[p]
+                for i in range(rule.limits2.shape[1]):
+                    work.limits2[i, p] = rule.limits2[valid[p], i]
+        screens.screen_gesd(
+            flat, valid, median, work.lowest, work.highest, work.sum1, work.sum2, work.limits2, floor * floor,
+            rule.limits2.shape[1], work.gesd_floats, work.gesd_ints, flag,
+        )  # fmt: skip
+    elif number == PERCENTILE:
+        screens.screen_percentile(valid, median, work.lowest, work.highest, low, high, flag)
+    elif number == MODEL:
+        screens.screen_model(
+            work.raw, n, valid, median, low, high, noise.sky32, noise.floor32, noise.slope32,
+            np.float32(noise.share), flag,
+        )  # fmt: skip
+    else:
+        for p in range(LANES):
+            flag[p] = number == MINMAX
+
+
+@inlined
+def cut_ranks(work, block, n, rule):
+    """Reject fixed counts in every lane of a full block; returns how many in all and how many at the low end.
+
+    Lanes where that would part equal samples stay flagged.
     """
-    text = b"".join(Path(str(m.__file__)).read_bytes() for m in (lanes, pixel, reject, sortnet))
-    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big")
+    first, last = reject.minmax(n, int(rule.low), int(rule.high))
+    screens.screen_ranks(block, n, first, last, work.flag)
+    lanes.run_moments(block, first, last, work.median, work.sum1, work.sum2)
+    for p in range(LANES):
+        work.lowest[p] = block[first, p]
+        work.highest[p] = block[last, p]
+    return n - 1 - last + first, first
+
+
+@inlined
+def combine_lanes(work, block, raw, n, cut, sorting, frames, noise, combining):
+    """Value, variance and weight of every lane as if it lost nothing more."""
+    method = combining.method
+    times = np.float64(n) if method == SUM else 1.0
+    result = work.result
+    spread = work.spread
+    if frames.weighted:
+        lanes.weighted_sums(raw, n, work.weights, work.sums)
+        lanes.weighted_results(work.sums, times, work.total, result, spread)
+    elif not sorting:
+        lanes.plain_sums(raw, n, work.sums)
+        lanes.plain_results(work.sums, work.valid, times, work.total, result, spread)
+    else:
+        lanes.sorted_results(
+            work.valid, cut, work.median, work.sum1, work.sum2, times, work.total, result, spread
+        )
+    if method == MEDIAN and frames.weighted:
+        for p in range(LANES):
+            work.used[p] = np.int32(work.sums[3, p])
+        lanes.weighted_median(
+            block, raw, work.weights, n, work.valid, work.sums, work.first, work.last, work.reached, result
+        )
+    elif method == MEDIAN:
+        for p in range(LANES):
+            result[p] = work.median[p]
+            work.used[p] = work.valid[p]
+    if noise.known:
+        lanes.known_variance(
+            raw, work.weights, n, frames.weighted, result, np.float32(1.0 / times), noise.sky32, noise.floor32,
+            noise.slope32, np.float32(noise.share), work.spare, spread,
+        )  # fmt: skip
+    if method == MEDIAN:
+        for p in range(LANES):
+            spread[p] *= np.float32(combining.median_factors[work.used[p]])
+    elif method == MIN:
+        for p in range(LANES):
+            result[p] = work.lowest[p]
+            spread[p] = NAN
+    elif method == MAX:
+        for p in range(LANES):
+            result[p] = work.highest[p]
+            spread[p] = NAN
+
+
+@inlined
+def write_lanes(work, out, start, m, unit, equal_weight, cut, first_cut):
+    """Write a block's results; one array a loop, which the compiler turns into copies of whole vectors."""
+    for p in range(m):
+        out.value[np.uintp(start + p)] = work.result[p]
+    for p in range(m):
+        out.variance[np.uintp(start + p)] = work.spread[p] * unit
+    for p in range(m):
+        out.weight[np.uintp(start + p)] = work.total[p] * equal_weight
+    for p in range(m):
+        out.lower[np.uintp(start + p)] = work.lowest[p]
+    for p in range(m):
+        out.upper[np.uintp(start + p)] = work.highest[p]
+    for p in range(m):
+        out.coverage[np.uintp(start + p)] = work.valid[p]
+    for p in range(m):
+        out.low[np.uintp(start + p)] = first_cut
+    for p in range(m):
+        out.high[np.uintp(start + p)] = cut - first_cut
+
+
+@inlined
+def judge_sorted(samples, frames, rule, column, count, q, origin, middle):
+    """Surviving run of one pixel's sorted samples by any rule but the noise model."""
+    first = np.int64(0)
+    last = count - 1
+    for _ in range(2):
+        if rule.number == GESD:
+            first, last = reject.gesd(
+                column.ordered, column.judged, count, rule.limits, count, rule.floor, origin, middle,
+                column.running1, column.running2,
+            )  # fmt: skip
+        elif rule.number == MINMAX:
+            first, last = reject.minmax(count, int(rule.low), int(rule.high))
+        elif rule.number != NONE:
+            first, last = reject.clip_iterated(
+                rule.number, column.ordered, column.judged, count, rule.low, rule.high, rule.passes, rule.floor,
+                origin, middle, column.running1, column.running2,
+            )  # fmt: skip
+        if first >= 0:
+            break
+        pixel.gather_plain(samples, frames, q, column.judged)
+    return first, last
+
+
+@inlined
+def judge_lanes(samples, frames, apart, rule, noise, combining, work, column, block, start, m, out, rejected):
+    """Judge the flagged pixels exactly and, where one loses a sample, write its results anew."""
+    ordered = column.ordered
+    simple = not (apart.sharing or apart.judging or frames.saturating)
+    ranked = rule.number != MODEL
+    method = combining.method
+    averaging = method != MEDIAN and method != MIN and method != MAX
+    times = np.float64(frames.gain.size) if method == SUM else 1.0
+    unit = times * times * (1.0 if noise.known else combining.truncation)
+    for p in range(m):
+        if not (work.flag[p] or combining.every or work.saturated[p] > 0):
+            continue
+        q = start + p
+        count = np.int64(work.valid[p])
+        column.judged[0] = np.nan
+        if not (simple and ranked):
+            pixel.gather(samples, frames, apart, q, column)
+        origin = 0.0
+        middle = np.int64(0)
+        first = np.int64(0)
+        last = count - 1
+        below = np.int64(0)
+        above = np.int64(0)
+        if count > 0:
+            origin, middle = reject.take_column(block, p, count, ordered, column.running1, column.running2)
+        if not ranked:
+            below, above = reject.model(
+                ordered, column.judged, column.code, count, rule.low, rule.high, rule.passes, noise.sky,
+                noise.floor, noise.slope, noise.share, column.scratch,
+            )  # fmt: skip
+            last = count - 1 - below - above
+        elif count > 0:
+            first, last = judge_sorted(samples, frames, rule, column, count, q, origin, middle)
+            below = first
+            above = count - 1 - last
+        if below + above + work.saturated[p] == 0 and not combining.every:
+            continue
+        split = (first > 0 and ordered[first - 1] == ordered[first]) or (
+            last < count - 1 and ordered[last + 1] == ordered[last]
+        )
+        direct = simple and ranked and not split
+        if direct and not frames.weighted:
+            pixel.count_cut(samples, frames, q, block[first, p], block[last, p], below + above, rejected)
+            if noise.known:
+                pixel.gather_plain(samples, frames, q, column.judged)
+            value, spread = pixel.combine_run(column, first, last, origin, middle, noise, combining)
+            weight = np.float64(last - first + 1)
+        elif direct and averaging and not noise.known:
+            value, spread, weight = pixel.combine_cut(
+                samples, frames, q, block[first, p], block[last, p], rejected
+            )
+        else:
+            if simple and ranked:
+                pixel.gather(samples, frames, apart, q, column)
+            if ranked and below + above > 0:
+                pixel.mark_rejected(column, count, first, last, rule.number == MINMAX)
+            pixel.count_codes(column.code, rejected)
+            value, spread, weight = pixel.combine_codes(
+                column, first, last, frames.weighted, apart.judging, noise, combining
+            )
+        out.value[q] = np.float32(value * times)
+        out.variance[q] = np.float32(spread * unit)
+        out.weight[q] = np.float32(weight * combining.equal_weight)
+        out.coverage[q] = count + work.saturated[p]
+        out.low[q] = below
+        out.high[q] = above + work.saturated[p]
+        if count > 0:
+            out.lower[q] = np.float32(ordered[first])
+            out.upper[q] = np.float32(ordered[last])
 
 
 def _build(source_digest: int) -> Callable[..., Any]:
     """Compile lazily; the digest is a closure value, so it enters the key of numba's cache."""
+    compiler: Callable[..., Any] = njit
 
-    @njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
+    @compiler(nogil=True, cache=True, error_model="numpy", _nrt=False)  # nothing is allocated inside
     def integrate_range(
-        begin, end, data, frames, judging, rule_of, model, combining, tables, plan, scratch, out, rejected
-    ):
-        """Integrate pixels ``begin`` to ``end``; all arguments are tuples of arrays and numbers, see `integrate`."""
+        begin: int, end: int, samples: Any, frames: Any, apart: Any, rule: Any, noise: Any, combining: Any,
+        plan: Any, work: Any, column: Any, out: Any, rejected: Any,
+    ) -> None:  # fmt: skip
+        """Integrate pixels ``begin`` to ``end``; the groups are those of `integrate_inputs`."""
         if source_digest < 0:
             return
-        kind, floats, words, step, pixels = data
-        gain, offset, weight, saturation, weighted, saturating = frames
-        judged, judged_step, judging_apart, share, share_step, sharing = judging
-        rule, k_low, k_high, passes, floor, every = rule_of
-        sky, noise_floor, noise_slope, noise_share, noisy = model
-        combine, equal_weight, truncation = combining
-        limits, limits2, median_factor, sky32, noise_floor32, noise_slope32 = tables
-        steps, rows, early = plan
-        value, variance, coverage, low_count, high_count, weight_sum, lower, upper = out
-
-        n = gain.size
-        k_low32 = np.float32(k_low)
-        k_high32 = np.float32(k_high)
-        floor32 = np.float32(floor)
-        share32 = np.float32(noise_share)
-        sorting = rule != NONE or combine == MEDIAN or every
-        simple = not (sharing or judging_apart or saturating)
-        plain = simple and not weighted
-        keep_raw = sorting and (weighted or noisy or rule == MODEL or rule == MINMAX)
-        times = np.float64(n) if combine == SUM else 1.0
-        unit = times * times * (1.0 if noisy else truncation)
-        unit32 = np.float32(unit)
-        equal_weight32 = np.float32(equal_weight)
-        most = limits.shape[1]
-
-        flat_blocks, floats32, floats64, sums, ints, work_ints, work_floats, flag, code = scratch
-        together = max(1, ROWS_TOGETHER // rows)
-        base = together * rows
-        at = base + SCRATCH_ROWS
-        n_even = n + (n & 1)
-        raw = floats32[at : at + n_even]
-        weights = floats32[at + n_even : at + 2 * n_even]
-        lane_limits = floats32[at + 2 * n_even :]
-        lowest = floats32[base]
-        highest = floats32[base + 1]
-        median = floats32[base + 2]
-        reached = floats32[base + 3]
-        sum1 = floats32[base + 4]
-        sum2 = floats32[base + 5]
-        total = floats32[base + 6]
-        result = floats32[base + 7]
-        spread = floats32[base + 8]
-        valid = ints[0]
-        saturated = ints[1]
-        limits_for = ints[2]
-        near = ints[3]
-        int1 = ints[4]
-        int2 = ints[5]
-        near_sums = floats32[base + 9]
-        frame_y = floats64[0]
-        frame_judged = floats64[1]
-        frame_weight = floats64[2]
-        column = floats64[3]
-        scratch1 = floats64[4]
-        scratch2 = floats64[5]
-        for p in range(LANES):
-            saturated[p] = 0
-            limits_for[p] = -1
-        for k in range(n):
-            for p in range(LANES):
-                weights[k, p] = weight[k]
-        for p in range(LANES):
-            weights[n_even - 1, p] = weight[n - 1] if n_even == n else np.float32(0)
-
-        for p0 in range(begin, end, LANES):
-            m = min(LANES, end - p0)
-            turn = ((p0 - begin) // LANES) % together
+        n = frames.gain.size
+        number = rule.number
+        sorting = number != NONE or combining.method == MEDIAN or combining.every
+        merging = number != NONE or combining.every or frames.weighted
+        keep_raw = sorting and (frames.weighted or noise.known or number in (MODEL, MINMAX))
+        ranks = number == MINMAX and combining.method != MEDIAN and not (frames.weighted or noise.known)
+        times = np.float64(n) if combining.method == SUM else 1.0
+        unit = np.float32(times * times * (1.0 if noise.known else combining.truncation))
+        equal_weight = np.float32(combining.equal_weight)
+        rows = plan.rows
+        together = work.blocks.shape[0] // rows
+        for start in range(begin, end, LANES):
+            m = min(LANES, end - start)
+            turn = ((start - begin) // LANES) % together
             if turn == 0:
-                lanes.load_blocks(
-                    kind, floats, words, step, n, p0, end, together, rows, gain, offset, floats32
-                )
-            block = floats32[turn * rows : (turn + 1) * rows]
-            flat = flat_blocks[turn * rows * LANES : (turn + 1) * rows * LANES]
-            if sharing:
-                for k in range(n):
-                    weight_k = weight[k]
-                    for p in range(m):
-                        w = share[np.uintp(k * share_step + p0 + p)]
-                        covered = (w > np.float32(0)) & (w < INF)
-                        y = block[k, p]
-                        block[k, p] = y if covered else INF
-                        weights[k, p] = weight_k * w if covered else np.float32(0)
-            if judging_apart:
-                for k in range(n):
-                    for p in range(m):
-                        x = judged[np.uintp(k * judged_step + p0 + p)]
-                        y = block[k, p]
-                        good = (y < INF) & (abs(x) < INF)
-                        raw[k, p] = y if good else INF
-                        block[k, p] = x if good else INF
-                    for p in range(m, LANES):
-                        raw[k, p] = INF
-            if saturating:
-                pixel.leave_out_saturated(
-                    data, frames, judging, p0, m, block, saturated, frame_y, frame_judged, frame_weight, code
-                )
-            source = raw if keep_raw or judging_apart else block
-            if keep_raw and not judging_apart:
-                for k in range(n):
-                    for p in range(LANES):
-                        raw[k, p] = block[k, p]
-
-            full = False
-            if sorting:
-                merged = sortnet.sort_block(flat, steps, early, rows, n, rule == NONE and not (every or weighted))
-                if merged:
-                    full = lanes.sorted_marks(block, n, valid, lowest, highest, median)
-                else:
-                    sortnet.median_of_halves(flat, rows, n, median, lowest, highest)
-                    for p in range(LANES):
-                        valid[p] = n
-                lanes.moments(block, n, median, sum1, sum2)
-            else:
-                lanes.count_valid(block, n, valid)
-                lanes.extremes(block, n, lowest, highest)
-
-            cut = np.int64(0)  # samples that every unflagged lane loses, and those among them at the low end
+                lanes.load_blocks(samples, frames, n, start, end, together, rows, work.blocks)
+            block = work.blocks[turn * rows : (turn + 1) * rows]
+            flat = work.flat[turn * rows * LANES : (turn + 1) * rows * LANES]
+            prepare(samples, frames, apart, work, column, block, start, m, keep_raw)
+            raw = work.raw if keep_raw or apart.judging else block
+            full = describe(work, block, flat, n, plan, sorting, merging)
+            screen(work, block, flat, n, rule, noise)
+            cut = np.int64(0)
             first_cut = np.int64(0)
-            if rule == SIGMA or rule == MAD or rule == WINSORIZED:
-                lanes.reach(
-                    lowest, highest, median, valid, k_low32, k_high32, floor32, reject.KEEP_DEVIATION, reached
-                )
-            if rule == SIGMA:
-                lanes.screen_sigma(valid, sum1, sum2, reached, flag)
-            elif rule == MAD:
-                lanes.screen_mad(block, n, valid, median, reached, near, flag)
-            elif rule == WINSORIZED:
-                lanes.screen_winsorized(
-                    block, n, valid, median, sum1, sum2, reached, total, result, flag
-                )
-            elif rule == GESD:
-                for p in range(LANES):
-                    if limits_for[p] != valid[p]:
-                        limits_for[p] = valid[p]
-                        for i in range(most):
-                            lane_limits[i, p] = limits2[valid[p], i]
-                lanes.screen_gesd(
-                    flat, valid, median, lowest, highest, sum1, sum2, lane_limits, floor32 * floor32, most,
-                    work_floats, work_ints, flag,
-                )  # fmt: skip
-            elif rule == PERCENTILE:
-                lanes.screen_percentile(valid, median, lowest, highest, k_low32, k_high32, flag)
-            elif rule == MODEL:
-                lanes.screen_model(
-                    raw, n, valid, median, k_low32, k_high32, sky32, noise_floor32, noise_slope32, share32, flag
-                )
-            elif rule == MINMAX and full and combine != MEDIAN and not weighted and not noisy:
-                first_cut, last = reject.minmax(n, int(k_low), int(k_high))
-                cut = n - 1 - last + first_cut
-                lanes.screen_ranks(block, n, first_cut, last, flag)
-                lanes.run_moments(block, first_cut, last, median, sum1, sum2)
-                for p in range(LANES):
-                    lowest[p] = block[first_cut, p]
-                    highest[p] = block[last, p]
-            else:
-                for p in range(LANES):
-                    flag[p] = rule == MINMAX
-
-            if weighted:
-                lanes.weighted_sums(source, n, weights, sums)
-                lanes.weighted_results(sums, times, total, result, spread)
-            elif not sorting:
-                lanes.plain_sums(source, n, sums)
-                lanes.plain_results(sums, valid, times, total, result, spread)
-            else:
-                lanes.sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread)
-            if combine == MEDIAN and weighted:
-                for p in range(LANES):
-                    near[p] = np.int32(sums[3, p])
-                lanes.weighted_median(block, source, weights, n, valid, sums, int1, int2, reached, result)
-            elif combine == MEDIAN:
-                for p in range(LANES):
-                    result[p] = median[p]
-                    near[p] = valid[p]
-            if noisy:
-                lanes.known_variance(
-                    source, weights, n, weighted, result, np.float32(1.0 / times), sky32, noise_floor32,
-                    noise_slope32, share32, near_sums, spread,
-                )  # fmt: skip
-            if combine == MEDIAN:
-                for p in range(LANES):
-                    spread[p] *= np.float32(median_factor[near[p]])
-            elif combine == MIN or combine == MAX:
-                for p in range(LANES):
-                    result[p] = lowest[p] if combine == MIN else highest[p]
-                    spread[p] = NAN
-
-            # one array a loop: the compiler turns each into copies of whole vectors
-            for p in range(m):
-                value[np.uintp(p0 + p)] = result[p]
-            for p in range(m):
-                variance[np.uintp(p0 + p)] = spread[p] * unit32
-            for p in range(m):
-                weight_sum[np.uintp(p0 + p)] = total[p] * equal_weight32
-            for p in range(m):
-                lower[np.uintp(p0 + p)] = lowest[p]
-            for p in range(m):
-                upper[np.uintp(p0 + p)] = highest[p]
-            for p in range(m):
-                coverage[np.uintp(p0 + p)] = valid[p]
-            for p in range(m):
-                low_count[np.uintp(p0 + p)] = first_cut
-            for p in range(m):
-                high_count[np.uintp(p0 + p)] = cut - first_cut
+            if ranks and full and not combining.every:
+                cut, first_cut = cut_ranks(work, block, n, rule)
+            combine_lanes(work, block, raw, n, cut, sorting, frames, noise, combining)
+            write_lanes(work, out, start, m, unit, equal_weight, cut, first_cut)
             if cut > 0:
-                lanes.count_outside(source, n, m, lowest, highest, flag, rejected)
-
-            for p in range(m):
-                if not (flag[p] or every or saturated[p] > 0):
-                    continue
-                q = p0 + p
-                v = np.int64(valid[p])
-                frame_judged[0] = np.nan
-                if not simple or rule == MODEL:
-                    pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
-                origin = 0.0
-                middle = np.int64(0)
-                first = np.int64(0)
-                last = v - 1
-                below = np.int64(0)
-                above = np.int64(0)
-                if v > 0:
-                    origin, middle = reject.take_column(block, p, v, column, scratch1, scratch2)
-                if rule == MODEL:
-                    below, above = reject.model(
-                        column, frame_judged, code, v, k_low, k_high, passes, sky, noise_floor, noise_slope,
-                        noise_share, scratch1,
-                    )  # fmt: skip
-                    last = v - 1 - below - above
-                elif v > 0:
-                    for _ in range(2):
-                        if rule == GESD:
-                            first, last = reject.gesd(
-                                column, frame_judged, v, limits, v, floor, origin, middle, scratch1, scratch2
-                            )
-                        elif rule == MINMAX:
-                            first, last = reject.minmax(v, int(k_low), int(k_high))
-                        elif rule != NONE:
-                            first, last = reject.clip_iterated(
-                                rule, column, frame_judged, v, k_low, k_high, passes, floor, origin, middle,
-                                scratch1, scratch2,
-                            )  # fmt: skip
-                        if first >= 0:
-                            break
-                        pixel.gather_plain(data, frames, q, frame_judged)
-                    below = first
-                    above = v - 1 - last
-                if not every and below + above + saturated[p] == 0:
-                    continue
-                low_count[q] = below
-                high_count[q] = above + saturated[p]
-                coverage[q] = v + saturated[p]
-                if v > 0:
-                    lower[q] = np.float32(column[first])
-                    upper[q] = np.float32(column[last])
-                split = v > 0 and (
-                    (first > 0 and column[first - 1] == column[first])
-                    or (last < v - 1 and column[last + 1] == column[last])
-                )
-                if plain and rule != MODEL and not split:
-                    pixel.count_cut(data, frames, q, block[first, p], block[last, p], below + above, rejected)
-                    if noisy:
-                        pixel.gather_plain(data, frames, q, frame_judged)
-                    r, s = pixel.combine_run(
-                        combine, column, first, last, origin, middle, scratch1, scratch2, frame_judged, model,
-                        median_factor,
-                    )  # fmt: skip
-                    w = np.float64(last - first + 1)
-                elif simple and weighted and not (split or noisy or combine != MEAN and combine != SUM) and rule != MODEL:
-                    r, s, w = pixel.combine_cut(data, frames, q, block[first, p], block[last, p], rejected)
-                else:
-                    if simple and rule != MODEL:
-                        pixel.gather(data, frames, judging, q, frame_y, frame_judged, frame_weight, code)
-                    if rule != MODEL and below + above > 0:
-                        pixel.mark_rejected(column, frame_judged, code, v, first, last, rule == MINMAX)
-                    for k in range(n):
-                        rejected[k] += np.int64(code[k] == REJECTED or code[k] == SATURATED)
-                    r, s, w = pixel.combine_one(
-                        frame_y, frame_weight, code, combine, weighted, column, first, last, judging_apart,
-                        model, median_factor, scratch1,
-                    )  # fmt: skip
-                value[q] = np.float32(r * times)
-                variance[q] = np.float32(s * unit)
-                weight_sum[q] = np.float32(w * equal_weight)
+                lanes.count_outside(raw, n, m, work.lowest, work.highest, work.flag, rejected)
+            judge_lanes(
+                samples, frames, apart, rule, noise, combining, work, column, block, start, m, out, rejected
+            )
 
     compiled: Callable[..., Any] = integrate_range
     return compiled
+
+
+def _digest() -> int:
+    """Give a number that changes with the text of every file compiled into the kernel.
+
+    numba's cache only looks at the file of the cached function itself.
+    """
+    text = b"".join(Path(str(m.__file__)).read_bytes() for m in (inputs, lanes, pixel, reject, screens, sortnet))
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big")
 
 
 integrate_range = _build(_digest())

@@ -1,31 +1,20 @@
-"""Work on one block of pixels: load it, describe its sorted samples, and screen it for outliers.
+"""Work on one block of pixels: load it, describe its sorted samples, combine them lane by lane.
 
 A block is (rows, LANES) float32, one row per frame and one lane per pixel; a missing sample is +inf. All loops
 run over whole rows, so they vectorise. Nothing here uses fast-math: every lane gives the same bits wherever in
 the image it lies, and on every machine.
-
-The screens answer one question per pixel: can the rule reject anything here? They work in float32 about the
-median and lean to "yes" by `MARGIN`, which covers their rounding; the exact judges of `reject` then decide.
 """
 
 import numpy as np
 
-from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
+from astrobench.kernels.integrate_inputs import FLOAT32, UINT16
 from astrobench.kernels.sortnet import LANES, part
 
-FLOAT32, UINT16, UINT16_FITS = range(3)
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
 ZERO = np.float32(0)
 ONE = np.float32(1)
-MARGIN = np.float32(1e-4)  # relative; sums of 300 float32 terms about the median err by less than 2e-5
-LEVEL_ROUNDING = np.float32(2.5e-7)  # relative; the float32 median of an even count is off by half a step
 HALF_WEIGHT_ROUNDING = 1e-12  # relative: cumulative weights this close to one half count as exactly half
-TIE_MARGIN = np.float32(1e-5)
-SPENT = np.float32(1e-3)  # of the first sum of squares: below it the running float32 sum has lost its digits
-_MAD_TO_SIGMA = np.float32(MAD_TO_SIGMA)
-_WINSOR_CLAMP = np.float32(WINSOR_CLAMP)
-_WINSOR_TO_SIGMA = np.float32(WINSOR_TO_SIGMA)
 
 
 @part
@@ -36,25 +25,27 @@ def native(stored):
 
 
 @part
-def load_blocks(kind, floats, words, step, n, begin, end, count, rows, gain, offset, blocks):
+def load_blocks(samples, frames, n, begin, end, count, rows, blocks):
     """Normalise the samples of ``count`` blocks: two roundings, as numpy does, so that masks can be rebuilt.
 
     Several blocks at once, because a block is only half a kilobyte of each frame: too short for the hardware to
     see a stream and fetch ahead.
     """
+    floats = samples.floats
+    words = samples.words
     for k in range(n):
-        g = gain[k]
-        o = offset[k]
+        g = frames.gain[k]
+        o = frames.offset[k]
         for c in range(count):
             start = begin + c * LANES
             m = max(0, min(LANES, end - start))
-            at = k * step + start
+            at = k * samples.step + start
             row = c * rows + k
-            if kind == FLOAT32:
+            if samples.kind == FLOAT32:
                 for p in range(m):
                     y = floats[np.uintp(at + p)] * g + o
                     blocks[row, p] = y if abs(y) < INF else INF
-            elif kind == UINT16:
+            elif samples.kind == UINT16:
                 for p in range(m):
                     blocks[row, p] = np.float32(words[np.uintp(at + p)]) * g + o
             else:
@@ -65,18 +56,18 @@ def load_blocks(kind, floats, words, step, n, begin, end, count, rows, gain, off
 
 
 @part
-def raw_sample(kind, floats, words, i):
+def raw_sample(samples, i):
     """One sample as recorded, float32."""
-    if kind == FLOAT32:
-        return floats[i]
-    if kind == UINT16:
-        return np.float32(words[i])
-    return np.float32(native(words[i]))
+    if samples.kind == FLOAT32:
+        return samples.floats[i]
+    if samples.kind == UINT16:
+        return np.float32(samples.words[i])
+    return np.float32(native(samples.words[i]))
 
 
 @part
 def count_valid(block, n, valid):
-    """Valid samples per lane of an unsorted or sorted block."""
+    """Count the valid samples per lane of an unsorted or sorted block."""
     for p in range(LANES):
         valid[p] = 0
     for k in range(n):
@@ -142,7 +133,7 @@ def sorted_marks(block, n, valid, lowest, highest, median):
 
 @part
 def moments(block, n, median, sum1, sum2):
-    """Sums of d and d*d about the median. Four rows a turn keep the sums in registers; padding adds nothing."""
+    """Sum d and d*d about the median. Four rows a turn keep the sums in registers; padding adds nothing."""
     for p in range(LANES):
         sum1[p] = ZERO
         sum2[p] = ZERO
@@ -155,200 +146,6 @@ def moments(block, n, median, sum1, sum2):
             d3 = block[k + 3, p] - c if block[k + 3, p] < INF else ZERO
             sum1[p] = sum1[p] + ((d0 + d1) + (d2 + d3))
             sum2[p] = sum2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
-
-
-@part
-def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
-    """Scale per lane below which one of the ends is rejected; 0 where nothing can be.
-
-    An end x is rejected exactly when the scale is below |x - median| / k. Enlarged by the rounding margin.
-    """
-    for p in range(LANES):
-        c = median[p]
-        below = (c - lowest[p]) / k_low
-        above = (highest[p] - c) / k_high
-        far = below if below > above else above
-        far = far * (ONE + MARGIN) + LEVEL_ROUNDING * abs(c) / (k_low if k_low < k_high else k_high)
-        live = valid[p] > least and highest[p] > lowest[p] and far > floor
-        reached[p] = far if live else ZERO
-
-
-@part
-def screen_sigma(valid, sum1, sum2, reached, flag):
-    """Flag lanes whose standard deviation is below the scale at which an end falls."""
-    for p in range(LANES):
-        v = np.float32(valid[p])
-        variance = (sum2[p] - sum1[p] * sum1[p] / v) / (v - ONE)
-        flag[p] = reached[p] > ZERO and not (variance > reached[p] * reached[p])
-
-
-@part
-def screen_mad(block, n, valid, median, reached, count, flag):
-    """Flag lanes where at least half the samples lie nearer than the MAD that lets the ends stay.
-
-    The MAD is below T exactly when the middle of the sorted deviations is: counting beats sorting them.
-    """
-    for p in range(LANES):
-        count[p] = 0
-    for k in range(0, n, 4):
-        for p in range(LANES):
-            c = median[p]
-            t = reached[p] * (ONE / _MAD_TO_SIGMA)
-            near = np.int32(1) if abs(block[k, p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(block[k + 1, p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(block[k + 2, p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(block[k + 3, p] - c) < t else np.int32(0)
-            count[p] += near
-    for p in range(LANES):
-        flag[p] = reached[p] > ZERO and count[p] >= (valid[p] + 1) >> 1
-
-
-@part
-def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2, flag):
-    """Flag lanes whose Winsorised sigma may be below the scale S at which an end falls; one pass, no iteration.
-
-    Let g(t) = 1.134 sd(samples clamped to median +- t). Clamping is a contraction, so g never falls with t. The
-    iteration starts at sd and clamps at 1.5 times the smallest sigma so far; if sd >= S and g(1.5 S) >= S, then
-    by induction no sigma of the sequence is below S, and nothing is rejected.
-    """
-    for p in range(LANES):
-        work1[p] = ZERO
-        work2[p] = ZERO
-    for k in range(0, n, 4):
-        for p in range(LANES):
-            c = median[p]
-            t = reached[p] * _WINSOR_CLAMP
-            d0 = block[k, p] - c if block[k, p] < INF else ZERO
-            d1 = block[k + 1, p] - c if block[k + 1, p] < INF else ZERO
-            d2 = block[k + 2, p] - c if block[k + 2, p] < INF else ZERO
-            d3 = block[k + 3, p] - c if block[k + 3, p] < INF else ZERO
-            d0 = d0 if d0 < t else t
-            d1 = d1 if d1 < t else t
-            d2 = d2 if d2 < t else t
-            d3 = d3 if d3 < t else t
-            d0 = d0 if d0 > -t else -t
-            d1 = d1 if d1 > -t else -t
-            d2 = d2 if d2 > -t else -t
-            d3 = d3 if d3 > -t else -t
-            work1[p] = work1[p] + ((d0 + d1) + (d2 + d3))
-            work2[p] = work2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
-    scale = _WINSOR_TO_SIGMA * _WINSOR_TO_SIGMA
-    for p in range(LANES):
-        v = np.float32(valid[p])
-        s = reached[p] * reached[p] * (ONE + MARGIN)
-        variance = (sum2[p] - sum1[p] * sum1[p] / v) / (v - ONE)
-        clamped = scale * (work2[p] - work1[p] * work1[p] / v) / (v - ONE)
-        flag[p] = reached[p] > ZERO and not (variance >= s and clamped >= s)
-
-
-@part
-def screen_gesd(flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, floats, ints, flag):
-    """Flag lanes where some R_i may exceed lambda_i: all removals of the exact test, on float32 running sums.
-
-    ``limits2`` (K, LANES) float32 holds lambda_i squared for each lane's own count, +inf behind its last. The
-    sums stay good until an R_i exceeds its limit, and from then on the lane is flagged anyway; so are lanes
-    where the two ends are about equally far, because the exact test may take the other one.
-
-    ``floats`` (7 LANES,) and ``ints`` (4 LANES,) are scratch: one array each, at constant distances, because with
-    more arrays the compiler gives up proving that they do not overlap.
-    """
-    for p in range(LANES):
-        floats[p] = sum1[p]
-        floats[p + LANES] = sum2[p]
-    for p in range(LANES):
-        floats[p + 2 * LANES] = lowest[p] - median[p]
-        floats[p + 3 * LANES] = highest[p] - median[p]
-    for p in range(LANES):
-        floats[p + 4 * LANES] = sum2[p] * SPENT
-        floats[p + 5 * LANES] = np.float32(valid[p])
-    for p in range(LANES):
-        ints[p] = p
-        ints[p + LANES] = (valid[p] - np.int32(1)) * np.int32(LANES) + np.int32(p)
-        ints[p + 2 * LANES] = 0
-    for i in range(steps):
-        for p in range(LANES):
-            s1 = floats[p]
-            s2 = floats[p + LANES]
-            x_low = floats[p + 2 * LANES]
-            x_high = floats[p + 3 * LANES]
-            spent = floats[p + 4 * LANES]
-            v = floats[p + 5 * LANES]
-            limit = limits2[i, p]
-            mean = s1 / v
-            squares = s2 - s1 * mean
-            below = mean - x_low
-            above = x_high - mean
-            far = below if below > above else above
-            other = above if below > above else below
-            least = floor2 * (v - ONE)
-            scale = squares if squares > least else least
-            certain = limit * scale * (ONE - MARGIN) - far * far * (v - ONE)
-            apart = far * (ONE - TIE_MARGIN) - other
-            worst = certain if certain < apart else apart
-            worst = worst if worst < squares - spent else squares - spent
-            doubt = np.int32(0) if worst > ZERO else np.int32(1)
-            ints[p + 2 * LANES] |= doubt if limit < INF else np.int32(0)
-            d = x_low if below > above else x_high
-            floats[p] = s1 - d
-            floats[p + LANES] = s2 - d * d
-            floats[p + 5 * LANES] = v - ONE
-            low = ints[p]
-            high = ints[p + LANES]
-            next_low = low + np.int32(LANES) if below > above else low
-            next_high = high if below > above else high - np.int32(LANES)
-            ints[p] = next_low
-            ints[p + LANES] = next_high
-            fetch = next_low if below > above else next_high
-            fetch = fetch if next_low < next_high else np.int32(p)
-            ints[p + 3 * LANES] = fetch
-        for p in range(LANES):  # apart, or the compiler cannot know that the loads meet none of the stores
-            floats[p + 6 * LANES] = flat[np.uintp(ints[p + 3 * LANES])]
-        for p in range(LANES):
-            x = floats[p + 6 * LANES] - median[p]
-            from_low = ints[p + 3 * LANES] == ints[p]
-            x_low = floats[p + 2 * LANES]
-            x_high = floats[p + 3 * LANES]
-            floats[p + 2 * LANES] = x if from_low else x_low
-            floats[p + 3 * LANES] = x_high if from_low else x
-    for p in range(LANES):
-        flag[p] = (ints[p + 2 * LANES] != 0) & (highest[p] > lowest[p])
-
-
-@part
-def screen_percentile(valid, median, lowest, highest, k_low, k_high, flag):
-    """Flag lanes with an end farther from the median than its share of the median."""
-    for p in range(LANES):
-        c = median[p]
-        slack = (ONE - MARGIN) * c
-        rounding = LEVEL_ROUNDING * c
-        low = c - lowest[p] + rounding > k_low * slack
-        high = highest[p] - c + rounding > k_high * slack
-        flag[p] = valid[p] > 1 and c > ZERO and (low or high)
-
-
-@part
-def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, share, flag):
-    """Flag lanes with a sample beyond its own frame's known noise about the median. ``block`` is unsorted."""
-    low2 = k_low * k_low * (ONE - MARGIN)
-    high2 = k_high * k_high * (ONE - MARGIN)
-    for p in range(LANES):
-        flag[p] = False
-    for k in range(n):
-        sky_k = sky[k]
-        floor_k = floor[k]
-        slope_k = slope[k]
-        for p in range(LANES):
-            c = median[p]
-            signal = c - sky_k
-            signal = signal if signal > ZERO else ZERO
-            variance = floor_k + slope_k * signal + (share * signal) * (share * signal)
-            y = block[k, p]
-            d = y - c
-            k2 = high2 if d > ZERO else low2
-            slack = abs(d) + LEVEL_ROUNDING * abs(c)
-            flag[p] |= (y < INF) & (slack * slack > k2 * variance)
-    for p in range(LANES):
-        flag[p] &= valid[p] > 1
 
 
 @part
@@ -397,7 +194,7 @@ def weighted_sums(block, n, weight, sums):
 
 @part
 def run_moments(block, first, last, median, sum1, sum2):
-    """Sums of d and d*d about the median over the sorted rows ``first`` to ``last``."""
+    """Sum d and d*d about the median over the sorted rows ``first`` to ``last``."""
     for p in range(LANES):
         sum1[p] = ZERO
         sum2[p] = ZERO
@@ -406,19 +203,6 @@ def run_moments(block, first, last, median, sum1, sum2):
             d = block[k, p] - median[p]
             sum1[p] += d
             sum2[p] += d * d
-
-
-@part
-def screen_ranks(block, n, first, last, flag):
-    """Flag lanes where a fixed cut of the sorted rows would separate equal samples."""
-    for p in range(LANES):
-        flag[p] = False
-    if first > 0:
-        for p in range(LANES):
-            flag[p] |= block[first - 1, p] == block[first, p]
-    if last < n - 1:
-        for p in range(LANES):
-            flag[p] |= block[last + 1, p] == block[last, p]
 
 
 @part

@@ -107,7 +107,7 @@ def take_column(block, lane, count, column, sum1, sum2):
 
 @part
 def run_sums(sum1, sum2, middle, low, high):
-    """Sums of d and d*d over ``column[low:high + 1]`` from `take_column`."""
+    """Give the sums of d and d*d over ``column[low:high + 1]`` from `take_column`."""
     s1 = 0.0
     s2 = 0.0
     if low < middle:
@@ -348,7 +348,7 @@ def minmax(count, n_low, n_high):
     """Drop the lowest and highest samples; counts are cut in proportion when nothing would be left."""
     allowed = max(0, count - KEEP_KNOWN)
     if n_low + n_high > allowed:
-        high_share = min(n_high, int(math.ceil(allowed * n_high / (n_low + n_high))))
+        high_share = min(n_high, math.ceil(allowed * n_high / (n_low + n_high)))
         n_low = allowed - high_share
         n_high = high_share
     return n_low, count - 1 - n_high

@@ -17,7 +17,10 @@ LANES = 128  # pixels per block: 32 rows of 64 float32 = 8 KB, 128 rows = 32 KB,
 
 # Decorator of the functions compiled into a kernel. They allocate nothing, so reference counts of their arguments
 # need no keeping (a tenth of the whole time), and nobody calls them from Python, so they need no wrappers.
-part = njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_options: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+part: Callable[..., Any] = njit(nogil=True, error_model="numpy", **_options)
+# The same for what is called at one place with many arguments: passing those would cost more than the work.
+inlined: Callable[..., Any] = njit(nogil=True, error_model="numpy", inline="always", **_options)
 
 INF = np.float32(np.inf)
 ZERO = np.float32(0)
