@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,6 +37,25 @@ def examine() -> Iterator[str]:
     start = time.perf_counter()
     warm_up()
     yield f"kernels ready in {time.perf_counter() - start:.1f} s; from now on they load from the cache"
+
+
+def compile_ahead() -> subprocess.Popen[bytes]:
+    """Compile the largest kernel in a process of its own, while this one simulates, measures and registers.
+
+    It takes half of all compilation, and a process compiles on one core only; both share the cache on disk.
+    """
+    work = "from astrobench.doctor import compile_integration; compile_integration()"
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-c", work], stdin=nowhere, stdout=nowhere, stderr=nowhere)
+
+
+def compile_integration() -> None:
+    """Compile the kernel that rejects and combines, or load it from the cache."""
+    import numpy as np
+
+    from astrobench.kernels.integrate import integrate_samples
+
+    integrate_samples(np.ones((5, 256), np.float32))
 
 
 def warm_up() -> None:
