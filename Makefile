@@ -35,7 +35,7 @@ fast: $(VENV)/installed-test
 	@$(bin)/python -m pytest -m "not slow" tests
 
 bench: $(VENV)/installed-test
-	@for each in benchmarks/bench_*.py; do echo "== $$each"; $(bin)/python $$each || exit 1; done
+	@for each in benchmarks/*.py; do echo "== $$each"; $(bin)/python $$each || exit 1; done
 
 docs: $(VENV)/installed
 	@$(bin)/python -m astrobench.steps.table README.md
