@@ -8,7 +8,7 @@ the image it lies, and on every machine.
 import numpy as np
 
 from astrobench.kernels.integrate_inputs import FLOAT32, UINT16
-from astrobench.kernels.sortnet import LANES, part
+from astrobench.kernels.sortnet import LANES, part, pick
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
@@ -44,7 +44,7 @@ def load_blocks(samples, frames, n, begin, end, count, rows, blocks):
             if samples.kind == FLOAT32:
                 for p in range(m):
                     y = floats[np.uintp(at + p)] * g + o
-                    blocks[row, p] = y if abs(y) < INF else INF
+                    blocks[row, p] = pick(abs(y) < INF, y, INF)
             elif samples.kind == UINT16:
                 for p in range(m):
                     blocks[row, p] = np.float32(words[np.uintp(at + p)]) * g + o
@@ -72,15 +72,12 @@ def count_valid(block, n, valid):
         valid[p] = 0
     for k in range(n):
         for p in range(LANES):
-            valid[p] += np.int32(1) if block[k, p] < INF else np.int32(0)
+            valid[p] += pick(block[k, p] < INF, np.int32(1), np.int32(0))
 
 
 @part
 def extremes(block, n, lowest, highest):
-    """Smallest and largest valid sample per lane of an unsorted block (NaN where none); padding is passed over.
-
-    Adding zero keeps the compiler from storing only where something changed, lane by lane.
-    """
+    """Smallest and largest valid sample per lane of an unsorted block (NaN where none); padding is passed over."""
     for p in range(LANES):
         lowest[p] = INF
         highest[p] = -INF
@@ -88,18 +85,18 @@ def extremes(block, n, lowest, highest):
         for p in range(LANES):
             x = block[k, p]
             y = block[k + 1, p]
-            low = x if x < y else y
-            x = x if x < INF else -INF
-            y = y if y < INF else -INF
-            high = x if x > y else y
+            low = pick(x < y, x, y)
+            x = pick(x < INF, x, -INF)
+            y = pick(y < INF, y, -INF)
+            high = pick(x > y, x, y)
             a = lowest[p]
             b = highest[p]
-            lowest[p] = (low if low < a else a) + ZERO
-            highest[p] = (high if high > b else b) + ZERO
+            lowest[p] = pick(low < a, low, a) + ZERO  # see `sortnet._exchanges`
+            highest[p] = pick(high > b, high, b) + ZERO
     for p in range(LANES):
         some = lowest[p] < INF
-        lowest[p] = lowest[p] if some else NAN
-        highest[p] = highest[p] if some else NAN
+        lowest[p] = pick(some, lowest[p], NAN)
+        highest[p] = pick(some, highest[p], NAN)
 
 
 @part
@@ -140,10 +137,10 @@ def moments(block, n, median, sum1, sum2):
     for k in range(0, n, 4):
         for p in range(LANES):
             c = median[p]
-            d0 = block[k, p] - c if block[k, p] < INF else ZERO
-            d1 = block[k + 1, p] - c if block[k + 1, p] < INF else ZERO
-            d2 = block[k + 2, p] - c if block[k + 2, p] < INF else ZERO
-            d3 = block[k + 3, p] - c if block[k + 3, p] < INF else ZERO
+            d0 = pick(block[k, p] < INF, block[k, p] - c, ZERO)
+            d1 = pick(block[k + 1, p] < INF, block[k + 1, p] - c, ZERO)
+            d2 = pick(block[k + 2, p] < INF, block[k + 2, p] - c, ZERO)
+            d3 = pick(block[k + 3, p] < INF, block[k + 3, p] - c, ZERO)
             sum1[p] = sum1[p] + ((d0 + d1) + (d2 + d3))
             sum2[p] = sum2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
 
@@ -158,8 +155,8 @@ def plain_sums(block, n, sums):
         sum_yy[p] = 0.0
     for k in range(0, n, 2):
         for p in range(LANES):
-            y = np.float64(block[k, p] if block[k, p] < INF else ZERO)
-            z = np.float64(block[k + 1, p] if block[k + 1, p] < INF else ZERO)
+            y = np.float64(pick(block[k, p] < INF, block[k, p], ZERO))
+            z = np.float64(pick(block[k + 1, p] < INF, block[k + 1, p], ZERO))
             sum_y[p] += y + z
             sum_yy[p] += y * y + z * z
 
@@ -180,16 +177,16 @@ def weighted_sums(block, n, weight, sums):
         for p in range(LANES):
             a = block[k, p] < INF
             b = block[k + 1, p] < INF
-            y = np.float64(block[k, p] if a else ZERO)
-            z = np.float64(block[k + 1, p] if b else ZERO)
-            v = weight[k, p] if a else ZERO
-            w = weight[k + 1, p] if b else ZERO
+            y = np.float64(pick(a, block[k, p], ZERO))
+            z = np.float64(pick(b, block[k + 1, p], ZERO))
+            v = pick(a, weight[k, p], ZERO)
+            w = pick(b, weight[k + 1, p], ZERO)
             vy = np.float64(v) * y
             wz = np.float64(w) * z
             sum_w[p] += np.float64(v) + np.float64(w)
             sum_wy[p] += vy + wz
             sum_wyy[p] += vy * y + wz * z
-            used[p] += (1.0 if v > ZERO else 0.0) + (1.0 if w > ZERO else 0.0)
+            used[p] += pick(v > ZERO, 1.0, 0.0) + pick(w > ZERO, 1.0, 0.0)
 
 
 @part
@@ -213,7 +210,7 @@ def count_outside(block, n, m, low, high, flag, rejected):
         for p in range(m):
             y = block[k, p]
             outside = (y < low[p]) | ((y > high[p]) & (y < INF))
-            count += np.int32(1) if outside & (not flag[p]) else np.int32(0)
+            count += pick(outside & (not flag[p]), np.int32(1), np.int32(0))
         rejected[k] += count
 
 
@@ -224,7 +221,7 @@ def sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread)
         v = np.float32(valid[p] - cut)
         mean = sum1[p] / v
         squares = sum2[p] - sum1[p] * mean
-        squares = squares if squares > ZERO else ZERO
+        squares = pick(squares > ZERO, squares, ZERO)
         total[p] = v
         result[p] = median[p] + mean
         spread[p] = squares / ((v - ONE) * v)
@@ -241,7 +238,7 @@ def plain_results(sums, valid, times, total, result, spread):
         v = np.float64(valid[p])
         mean = sums[1, p] / v
         squares = sums[2, p] - sums[1, p] * mean
-        squares = squares if squares > 0.0 and v > 1.0 else 0.0
+        squares = pick((squares > 0.0) & (v > 1.0), squares, 0.0)
         total[p] = np.float32(v)
         result[p] = np.float32(mean * times)
         spread[p] = np.float32(squares / ((v - 1.0) * v))
@@ -255,7 +252,7 @@ def weighted_results(sums, times, total, result, spread):
         used = sums[3, p]
         mean = sums[1, p] / w
         squares = sums[2, p] - sums[1, p] * mean
-        squares = squares if squares > 0.0 and used > 1.0 else 0.0
+        squares = pick((squares > 0.0) & (used > 1.0), squares, 0.0)
         total[p] = np.float32(w)
         result[p] = np.float32(mean * times)
         spread[p] = np.float32(squares / ((used - 1.0) * w))
@@ -273,10 +270,10 @@ def known_variance(block, weight, n, weighted, result, times, sky, floor, slope,
         slope_k = slope[k]
         for p in range(LANES):
             signal = result[p] * times - sky_k
-            signal = signal if signal > ZERO else ZERO
+            signal = pick(signal > ZERO, signal, ZERO)
             variance = floor_k + slope_k * signal + (share * signal) * (share * signal)
-            w = weight[k, p] if weighted else ONE
-            w = w if block[k, p] < INF else ZERO
+            w = pick(weighted, weight[k, p], ONE)
+            w = pick(block[k, p] < INF, w, ZERO)
             total[p] += w
             spread[p] += w * w * variance
     for p in range(LANES):
@@ -290,8 +287,8 @@ def _weight_up_to(block, weight, n, limit, out):
         out[p] = 0.0
     for k in range(0, n, 2):
         for p in range(LANES):
-            v = weight[k, p] if block[k, p] <= limit[p] else ZERO
-            w = weight[k + 1, p] if block[k + 1, p] <= limit[p] else ZERO
+            v = pick(block[k, p] <= limit[p], weight[k, p], ZERO)
+            w = pick(block[k + 1, p] <= limit[p], weight[k + 1, p], ZERO)
             out[p] += np.float64(v) + np.float64(w)
 
 
@@ -305,17 +302,20 @@ def weighted_median(ordered, block, weight, n, valid, sums, first, last, limit, 
     below = sums[1]
     for p in range(LANES):
         first[p] = 0
-        last[p] = valid[p] - 1 if valid[p] > 0 else 0
+        last[p] = max(valid[p] - 1, 0)
     left = n
     while left > 0:
         for p in range(LANES):
             limit[p] = ordered[(first[p] + last[p]) >> 1, p]
         _weight_up_to(block, weight, n, limit, below)
         for p in range(LANES):
-            middle = (first[p] + last[p]) >> 1
+            low = first[p]
+            high = last[p]
+            middle = np.int32((low + high) >> 1)
             enough = below[p] >= 0.5 * sums[0, p] * (1.0 - HALF_WEIGHT_ROUNDING)
-            last[p] = middle if enough else last[p]
-            first[p] = first[p] if enough else min(middle + 1, last[p])
+            last[p] = pick(enough, middle, high)
+            above = pick(middle < high, middle + np.int32(1), high)
+            first[p] = pick(enough, low, np.int32(above))
         left >>= 1
     for p in range(LANES):
         limit[p] = ordered[first[p], p]
@@ -324,12 +324,12 @@ def weighted_median(ordered, block, weight, n, valid, sums, first, last, limit, 
     for k in range(n):
         for p in range(LANES):
             y = block[k, p]
-            y = y if (y > limit[p]) & (weight[k, p] > ZERO) else INF
+            y = pick((y > limit[p]) & (weight[k, p] > ZERO), y, INF)
             z = result[p]
-            result[p] = (y if y < z else z) + ZERO
+            result[p] = pick(y < z, y, z) + ZERO  # see `sortnet._exchanges`
     for p in range(LANES):
         exact = below[p] <= 0.5 * sums[0, p] * (1.0 + HALF_WEIGHT_ROUNDING)
         both = np.float32(0.5) * (limit[p] + result[p])
-        result[p] = both if exact and result[p] < INF else limit[p]
+        result[p] = pick(exact & (result[p] < INF), both, limit[p])
         if valid[p] == 0 or not sums[0, p] > 0.0:
             result[p] = NAN

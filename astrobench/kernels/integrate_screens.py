@@ -7,7 +7,7 @@ Can the rule reject anything in a lane? The screens work in float32 about the me
 import numpy as np
 
 from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
-from astrobench.kernels.sortnet import LANES, part
+from astrobench.kernels.sortnet import LANES, part, pick
 
 INF = np.float32(np.inf)
 ZERO = np.float32(0)
@@ -27,14 +27,15 @@ def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
 
     An end x is rejected exactly when the scale is below |x - median| / k. Enlarged by the rounding margin.
     """
+    smaller = pick(k_low < k_high, k_low, k_high)
     for p in range(LANES):
         c = median[p]
         below = (c - lowest[p]) / k_low
         above = (highest[p] - c) / k_high
-        far = below if below > above else above
-        far = far * (ONE + MARGIN) + LEVEL_ROUNDING * abs(c) / (k_low if k_low < k_high else k_high)
+        far = pick(below > above, below, above)
+        far = far * (ONE + MARGIN) + LEVEL_ROUNDING * abs(c) / smaller
         live = valid[p] > least and highest[p] > lowest[p] and far > floor
-        reached[p] = far if live else ZERO
+        reached[p] = pick(live, far, ZERO)
 
 
 @part
@@ -58,10 +59,10 @@ def screen_mad(block, n, valid, median, reached, count, flag):
         for p in range(LANES):
             c = median[p]
             t = reached[p] * (ONE / _MAD_TO_SIGMA)
-            near = np.int32(1) if abs(block[k, p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(block[k + 1, p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(block[k + 2, p] - c) < t else np.int32(0)
-            near += np.int32(1) if abs(block[k + 3, p] - c) < t else np.int32(0)
+            near = pick(abs(block[k, p] - c) < t, np.int32(1), np.int32(0))
+            near += pick(abs(block[k + 1, p] - c) < t, np.int32(1), np.int32(0))
+            near += pick(abs(block[k + 2, p] - c) < t, np.int32(1), np.int32(0))
+            near += pick(abs(block[k + 3, p] - c) < t, np.int32(1), np.int32(0))
             count[p] += near
     for p in range(LANES):
         flag[p] = reached[p] > ZERO and count[p] >= (valid[p] + 1) >> 1
@@ -82,18 +83,18 @@ def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2
         for p in range(LANES):
             c = median[p]
             t = reached[p] * _WINSOR_CLAMP
-            d0 = block[k, p] - c if block[k, p] < INF else ZERO
-            d1 = block[k + 1, p] - c if block[k + 1, p] < INF else ZERO
-            d2 = block[k + 2, p] - c if block[k + 2, p] < INF else ZERO
-            d3 = block[k + 3, p] - c if block[k + 3, p] < INF else ZERO
-            d0 = d0 if d0 < t else t
-            d1 = d1 if d1 < t else t
-            d2 = d2 if d2 < t else t
-            d3 = d3 if d3 < t else t
-            d0 = d0 if d0 > -t else -t
-            d1 = d1 if d1 > -t else -t
-            d2 = d2 if d2 > -t else -t
-            d3 = d3 if d3 > -t else -t
+            d0 = pick(block[k, p] < INF, block[k, p] - c, ZERO)
+            d1 = pick(block[k + 1, p] < INF, block[k + 1, p] - c, ZERO)
+            d2 = pick(block[k + 2, p] < INF, block[k + 2, p] - c, ZERO)
+            d3 = pick(block[k + 3, p] < INF, block[k + 3, p] - c, ZERO)
+            d0 = pick(d0 < t, d0, t)
+            d1 = pick(d1 < t, d1, t)
+            d2 = pick(d2 < t, d2, t)
+            d3 = pick(d3 < t, d3, t)
+            d0 = pick(d0 > -t, d0, -t)
+            d1 = pick(d1 > -t, d1, -t)
+            d2 = pick(d2 > -t, d2, -t)
+            d3 = pick(d3 > -t, d3, -t)
             work1[p] = work1[p] + ((d0 + d1) + (d2 + d3))
             work2[p] = work2[p] + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3))
     scale = _WINSOR_TO_SIGMA * _WINSOR_TO_SIGMA
@@ -142,28 +143,28 @@ def screen_gesd(flat, valid, median, lowest, highest, sum1, sum2, limits2, floor
             squares = s2 - s1 * mean
             below = mean - x_low
             above = x_high - mean
-            far = below if below > above else above
-            other = above if below > above else below
+            far = pick(below > above, below, above)
+            other = pick(below > above, above, below)
             least = floor2 * (v - ONE)
-            scale = squares if squares > least else least
+            scale = pick(squares > least, squares, least)
             certain = limit * scale * (ONE - MARGIN) - far * far * (v - ONE)
             apart = far * (ONE - TIE_MARGIN) - other
-            worst = certain if certain < apart else apart
-            worst = worst if worst < squares - spent else squares - spent
-            doubt = np.int32(0) if worst > ZERO else np.int32(1)
-            ints[p + 2 * LANES] |= doubt if limit < INF else np.int32(0)
-            d = x_low if below > above else x_high
+            worst = pick(certain < apart, certain, apart)
+            worst = pick(worst < squares - spent, worst, squares - spent)
+            doubt = pick(worst > ZERO, np.int32(0), np.int32(1))
+            ints[p + 2 * LANES] |= pick(limit < INF, doubt, np.int32(0))
+            d = pick(below > above, x_low, x_high)
             floats[p] = s1 - d
             floats[p + LANES] = s2 - d * d
             floats[p + 5 * LANES] = v - ONE
             low = ints[p]
             high = ints[p + LANES]
-            next_low = low + np.int32(LANES) if below > above else low
-            next_high = high if below > above else high - np.int32(LANES)
+            next_low = pick(below > above, low + np.int32(LANES), low)
+            next_high = pick(below > above, high, high - np.int32(LANES))
             ints[p] = next_low
             ints[p + LANES] = next_high
-            fetch = next_low if below > above else next_high
-            fetch = fetch if next_low < next_high else np.int32(p)
+            fetch = pick(below > above, next_low, next_high)
+            fetch = pick(next_low < next_high, fetch, np.int32(p))
             ints[p + 3 * LANES] = fetch
         for p in range(LANES):  # apart, or the compiler cannot know that the loads meet none of the stores
             floats[p + 6 * LANES] = flat[np.uintp(ints[p + 3 * LANES])]
@@ -172,8 +173,8 @@ def screen_gesd(flat, valid, median, lowest, highest, sum1, sum2, limits2, floor
             from_low = ints[p + 3 * LANES] == ints[p]
             x_low = floats[p + 2 * LANES]
             x_high = floats[p + 3 * LANES]
-            floats[p + 2 * LANES] = x if from_low else x_low
-            floats[p + 3 * LANES] = x_high if from_low else x
+            floats[p + 2 * LANES] = pick(from_low, x, x_low)
+            floats[p + 3 * LANES] = pick(from_low, x_high, x)
     for p in range(LANES):
         flag[p] = (ints[p + 2 * LANES] != 0) & (highest[p] > lowest[p])
 
@@ -204,11 +205,11 @@ def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, shar
         for p in range(LANES):
             c = median[p]
             signal = c - sky_k
-            signal = signal if signal > ZERO else ZERO
+            signal = pick(signal > ZERO, signal, ZERO)
             variance = floor_k + slope_k * signal + (share * signal) * (share * signal)
             y = block[k, p]
             d = y - c
-            k2 = high2 if d > ZERO else low2
+            k2 = pick(d > ZERO, high2, low2)
             slack = abs(d) + LEVEL_ROUNDING * abs(c)
             flag[p] |= (y < INF) & (slack * slack > k2 * variance)
     for p in range(LANES):
