@@ -79,7 +79,7 @@ def gather(
     ValueError
         Unknown pattern, or arrays of another shape or type.
     """
-    red_row, red_column = _red_at(pattern)
+    red_row, red_column = red_at(pattern)
     if raw.ndim != 2 or min(raw.shape) < 4 or raw.dtype not in (np.uint16, np.float32):
         raise ValueError(f"raw must be (H, W) uint16 or float32, 4 x 4 or more, not {raw.shape} {raw.dtype}")
     shape = (3, int(out_shape[0]), int(out_shape[1]))
@@ -90,7 +90,7 @@ def gather(
     first, last = rows if rows is not None else (0, shape[1])
     if not 0 <= first <= last <= shape[1]:
         raise ValueError(f"rows {first} to {last} do not lie in 0 to {shape[1]}")
-    _gather(np.ascontiguousarray(raw), _checked(matrix), red_row, red_column, first, last, out)
+    _gather(np.ascontiguousarray(raw), checked(matrix), red_row, red_column, first, last, out)
     return out
 
 
@@ -194,8 +194,8 @@ def place(
     proportion to the local derivative of the blotted median. The model is read between pixels by cubic
     convolution.
     """
-    red_row, red_column = _red_at(pattern)
-    forward = _checked(matrix)
+    red_row, red_column = red_at(pattern)
+    forward = checked(matrix)
     judged, share = np.empty_like(samples), np.empty_like(samples)
     scale = np.stack([np.asarray(v, np.float64).reshape(3) for v in (noise, gain, offset)])
     _place(
@@ -203,6 +203,29 @@ def place(
         red_row, red_column, np.ascontiguousarray(model), gate, steep, scale, float(pixfrac), judged, share,
     )  # fmt: skip
     return judged, share
+
+
+def displacements(matrix: Matrix, pattern: str, colour: int, x: NDArray[Any], y: NDArray[Any]) -> Planes:
+    """From output pixels to the places of the samples that `gather` gives them.
+
+    Parameters
+    ----------
+    matrix, pattern
+        As given to `gather`.
+    colour : {0, 1, 2}
+    x, y : arrays of one shape
+        Output pixels, away from the edges of the frame.
+
+    Returns
+    -------
+    array (..., 2) float32
+        Along x and y [output px].
+    """
+    u, v = (np.ravel(each) for each in _apply(checked(matrix), x, y))
+    column, row = np.empty_like(u), np.empty_like(v)
+    nearest(u, v, colour, *red_at(pattern), column, row)
+    there = _apply(np.asarray(np.linalg.inv(checked(matrix)), np.float64), column, row)
+    return np.stack([there[0] - np.ravel(x), there[1] - np.ravel(y)], axis=-1).astype(np.float32).reshape(*x.shape, 2)
 
 
 def common_light(
@@ -223,7 +246,7 @@ def common_light(
         Per colour for dy, dx = -2 ... 2: the correlation of the noise of a stack of gathered samples. Without
         rotation red has 1, 1/2, 0 at dx = 0, 1, 2.
     """
-    red_row, red_column = _red_at(pattern)
+    red_row, red_column = red_at(pattern)
     height, width = out_shape
     step = max(1.0, np.sqrt(height * width / 400.0))
     # an irrational part visits every phase of the mosaic
@@ -325,13 +348,15 @@ def best_road(
     return ("cfa" if len(matrices) >= FEWEST_FRAMES and left <= MOST_ALIASING else "debayer"), left
 
 
-def _red_at(pattern: str) -> tuple[int, int]:
+def red_at(pattern: str) -> tuple[int, int]:
+    """Return row and column of red in the first cell; ValueError for an unknown pattern."""
     if pattern not in RED_AT:
         raise ValueError(f"pattern is {pattern!r}; use one of {', '.join(RED_AT)}")
     return RED_AT[pattern]
 
 
-def _checked(matrix: Matrix) -> Matrix:
+def checked(matrix: Matrix) -> Matrix:
+    """Return a (3, 3) float64 matrix; ValueError for any other shape."""
     result = np.ascontiguousarray(matrix, np.float64)
     if result.shape != (3, 3):
         raise ValueError(f"matrix must be 3 x 3, not {result.shape}")
@@ -346,7 +371,7 @@ def _apply(matrix: Matrix, x: Any, y: Any) -> tuple[Any, Any]:
 
 def _address(u: Any, v: Any, colour: int, red_row: int, red_column: int) -> Any:
     column, row = np.empty_like(u), np.empty_like(v)
-    _nearest(u, v, colour, red_row, red_column, column, row)
+    nearest(u, v, colour, red_row, red_column, column, row)
     return row * 1e6 + column
 
 
@@ -368,7 +393,7 @@ def _row_positions(y: int, matrix: Any, u: Any, v: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: Any, row: Any) -> None:
+def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: Any, row: Any) -> None:
     """Nearest pixel of one colour to each position, as float64 indices."""
     if colour == 1:
         # along the diagonals the green pixels form a square grid
@@ -397,7 +422,7 @@ def _gather(raw: Any, matrix: Any, red_row: int, red_column: int, first: int, la
     for y in range(first, last):
         _row_positions(y, matrix, u, v)
         for colour in range(3):
-            _nearest(u, v, colour, red_row, red_column, column, row)
+            nearest(u, v, colour, red_row, red_column, column, row)
             for x in range(columns):
                 inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
                 i, j = column[x], row[x]
@@ -424,7 +449,7 @@ def _cubic(t: float) -> tuple[float, float, float, float]:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _interpolate(plane: Any, x: float, y: float) -> float:
+def interpolate(plane: Any, x: float, y: float) -> float:
     """Read a plane between pixels; NaN where one of the 16 is missing."""
     height, width = plane.shape
     i, j = int(np.floor(x)), int(np.floor(y))
@@ -469,14 +494,14 @@ def _place(
         v[0] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
         sharp = gate[y, x]
         for colour in range(3):
-            _nearest(u, v, colour, red_row, red_column, column, row)
+            nearest(u, v, colour, red_row, red_column, column, row)
             i, j = column[0], row[0]
             across = min(max(reach - abs(i - u[0]), 0.0), pixfrac)
             down = min(max(reach - abs(j - v[0]), 0.0), pixfrac)
             drop = max(across * down / (pixfrac * pixfrac), FAINTEST_SHARE)
             share[colour, k] = (1.0 - sharp) + sharp * drop
             w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
-            there = _interpolate(
+            there = interpolate(
                 model[colour],
                 (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w,
                 (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from astrobench.kernels.statistics import clipped_sigma
+from astrobench.kernels.statistics import clipped_sigma, spatial_noise
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -135,7 +135,7 @@ def _mean(flat: F32) -> F32:
         return (total / count).astype(np.float32)
 
 
-def grid_noise(grid: F32, gain: F64, offset: F64) -> F64:
+def grid_noise(grid: F32, gain: F64, offset: F64, lag: int = 1) -> F64:
     """Noise of one sample of each normalised frame on the sky, from its difference to the mean of all.
 
     Second differences between grid points of what is left after the mean is taken away: structure of the sky,
@@ -145,6 +145,8 @@ def grid_noise(grid: F32, gain: F64, offset: F64) -> F64:
     ----------
     grid : (N, R, K) float32
     gain, offset : (N,) float64
+    lag : int
+        Points of the grid between those that are compared: more than 1 where neighbours share noise.
 
     Returns
     -------
@@ -156,7 +158,7 @@ def grid_noise(grid: F32, gain: F64, offset: F64) -> F64:
     frames = [np.float32(a) * plane + np.float32(b) for a, b, plane in zip(gain, offset, grid, strict=True)]
     shape = grid.shape[1:]
     mean = _mean(np.stack(frames).reshape(count, -1)).reshape(shape)
-    spread = np.array([_second_differences(plane - mean) ** 2 for plane in frames])
+    spread = np.array([_second_differences(plane - mean, lag) ** 2 for plane in frames])
     alive = np.isfinite(spread)
     n = int(alive.sum())
     if n < 2:
@@ -168,7 +170,5 @@ def grid_noise(grid: F32, gain: F64, offset: F64) -> F64:
     return np.asarray(np.sqrt(np.maximum((spread - total / n**2) / (1 - 2 / n), 0.05 * spread)))
 
 
-def _second_differences(plane: F32) -> float:
-    if plane.shape[1] < 3:
-        return clipped_sigma(plane)
-    return float(clipped_sigma(plane[:, :-2] - 2 * plane[:, 1:-1] + plane[:, 2:]) / np.sqrt(6.0))
+def _second_differences(plane: F32, lag: int) -> float:
+    return spatial_noise(plane, lag) if plane.shape[1] > 2 * lag else clipped_sigma(plane)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from astrobench.kernels.cfa import interpolate
 from astrobench.kernels.statistics import clipped_sigma
 
 F32 = NDArray[np.float32]
@@ -16,6 +19,7 @@ F64 = NDArray[np.float64]
 BINS = 14
 FIRST_BIN = 0.7  # signal in units of the sky's noise; below it the sky alone speaks
 LEAST_IN_BIN = 100
+ROUNDS = 3  # of bringing samples to the centres of their pixels
 SYSTEMATIC = 0.03  # of a bin's variance: few stars share one bin's pixels
 
 
@@ -29,6 +33,21 @@ class Growth(NamedTuple):
     slope: float
     slope_error: float
     share: float
+
+
+class Placed(NamedTuple):
+    """Samples of one colour around S stars that lie beside their pixels, and what is known of the frames."""
+
+    stamps: F32
+    """(N, S, E, E) normalised; NaN: no data."""
+    moves: F32
+    """(N, S, E, E, 2) from the centre of each pixel to the place of its sample, x and y [px]."""
+    scale: F64
+    """(N,) gain applied in the normalisation."""
+    variance: F64
+    """(N,) variance of a normalised sample on the sky [ADU^2]."""
+    sky: float
+    """Level of the sky in the normalised frames [ADU]."""
 
 
 def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: float | None = None) -> Growth:
@@ -66,22 +85,103 @@ def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: flo
     expected = variance * (1 - 2 / count) + variance.sum() / count**2
     z = ((samples - mean) / np.sqrt(expected)[:, None]).astype(np.float32)
     typical = float(np.sqrt(np.median(variance)))
+    everywhere = np.broadcast_to(signal, z.shape)
+    found = _grown(everywhere, z, typical, 1.0, (count - 1) / count)
+    if found is None:
+        return nothing
+    first, second, excess, error = found
+    return _fit(first * np.mean(scale / variance), second * np.mean(1 / variance), excess, error, slope)
+
+
+def placed_growth(channels: Sequence[Placed], slope: float | None = None) -> Growth:
+    """Fit the growth of the variance with the signal from samples that lie beside their pixels.
+
+    Only samples whose own place lies within half a pixel count, each raw one at most once. They are brought to
+    the centre of the pixel by their own mean, read between pixels: m <- mean(sample - m(place) + m(pixel)), the
+    back projection of Irani and Peleg (1991, CVGIP 53, 231). What the light of a star changes within a pixel is
+    then no noise. Their scatter is compared with that on the sky of the same stamps. The colours of one camera
+    share its gain and what differs from frame to frame: one fit holds for all.
+
+    Parameters
+    ----------
+    channels : sequence of Placed
+    slope : float, optional
+        1 / gain of the camera [ADU] where it is known.
+    """
+    parts = []
+    for each in channels:
+        usable = np.isfinite(each.variance) & (each.variance > 0)
+        scale, variance = each.scale[usable], each.variance[usable]
+        if usable.sum() < 2 or each.stamps.size == 0:
+            continue
+        model, placed = placed_mean(each.stamps[usable], each.moves[usable])
+        count = np.isfinite(placed).sum(axis=0)
+        free = np.sqrt(np.where(count > 1, 1 - 1 / np.maximum(count, 1), np.nan))
+        z = ((placed - model) / (np.sqrt(variance)[:, None, None, None] * free)).astype(np.float32)
+        good = np.isfinite(z)
+        signal, z = np.broadcast_to(model - each.sky, z.shape)[good], z[good]
+        typical = float(np.sqrt(np.median(variance)))
+        dark = z[np.abs(signal) < FIRST_BIN * typical]
+        unit = clipped_sigma(dark) ** 2 if dark.size >= LEAST_IN_BIN else 1.0
+        found = _grown(signal, z, typical, unit, float(np.nanmean(free**2)))
+        if found is not None:
+            found[0] *= np.mean(scale / variance)
+            found[1] *= np.mean(1 / variance)
+            parts.append(found)
+    if not parts:
+        return Growth(slope or 0.0, 0.0 if slope else np.inf, 0.0)
+    linear, square, excess, error = np.concatenate(parts, axis=1)
+    return _fit(linear, square, excess, error, slope)
+
+
+def placed_mean(stamps: F32, moves: F32) -> tuple[F32, F32]:
+    """Return the mean at the centres of the pixels, (S, E, E), and the samples brought there; see `placed_growth`."""
+    home = np.isfinite(stamps) & (np.abs(moves) <= 0.5).all(axis=-1)
+    model = _mean(stamps)  # of all samples: blurred, but without gaps
+    placed = np.empty_like(stamps)
+    for _ in range(ROUNDS):
+        _bring(stamps, moves, home, model, placed)
+        mean = _mean(placed)
+        model = np.where(np.isfinite(mean), mean, model)
+    return model, placed
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bring(stamps: F32, moves: F32, home: NDArray[np.bool_], model: F32, placed: F32) -> None:
+    count, stars, height, width = stamps.shape
+    for k in range(count):
+        for s in range(stars):
+            for y in range(height):
+                for x in range(width):
+                    placed[k, s, y, x] = np.nan
+                    if home[k, s, y, x]:
+                        there = interpolate(model[s], x + moves[k, s, y, x, 0], y + moves[k, s, y, x, 1])
+                        placed[k, s, y, x] = stamps[k, s, y, x] - (there - model[s, y, x])
+
+
+def _mean(samples: F32) -> F32:
+    """Mean over the frames, NaN where there is none."""
+    good = np.isfinite(samples)
+    total = np.where(good, samples, 0).sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / good.sum(axis=0), np.float32)
+
+
+def _grown(signal: F64 | F32, z: F32, typical: float, unit: float, free: float) -> F64 | None:
+    """Return mean signal, mean square, excess of the variance and its error of each bin, (4, B); None: no bin."""
     top = float(signal.max(initial=0.0))
     if top <= 2 * FIRST_BIN * typical:
-        return nothing
-    edges = np.geomspace(FIRST_BIN * typical, top * 1.0001, BINS + 1)
+        return None
     rows = []
-    for low, high in pairwise(edges):
+    for low, high in pairwise(np.geomspace(FIRST_BIN * typical, top * 1.0001, BINS + 1)):
         chosen = (signal >= low) & (signal < high)
-        n = int(chosen.sum()) * (count - 1)
+        n = int(chosen.sum() * free)
         if n >= LEAST_IN_BIN:
-            value = clipped_sigma(z[:, chosen]) ** 2
+            value = clipped_sigma(z[chosen]) ** 2 / unit
             error = value * np.hypot(np.sqrt(2 / n), SYSTEMATIC)
-            rows.append((float(signal[chosen].mean()), float((signal[chosen] ** 2).mean()), value - 1, error))
-    if not rows:
-        return nothing
-    first, second, excess, error = np.array(rows).T
-    return _fit(first * np.mean(scale / variance), second * np.mean(1 / variance), excess, error, slope)
+            here = signal[chosen].astype(np.float64)
+            rows.append((here.mean(), (here**2).mean(), value - 1, error))
+    return np.array(rows, np.float64).T if rows else None
 
 
 def _fit(linear: F64, square: F64, excess: F64, error: F64, slope: float | None) -> Growth:

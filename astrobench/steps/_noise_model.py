@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.cube import Cube
-from astrobench.kernels.photon_transfer import noise_growth
+from astrobench.kernels.cfa import displacements
+from astrobench.kernels.photon_transfer import Growth, Placed, noise_growth, placed_growth
 from astrobench.steps._normalisation import Normalisation
 
 F64 = NDArray[np.float64]
 
 BLIND_SHARE = 0.05  # where nothing bright is there to measure it
 CERTAIN = 3.0  # standard errors
+MOST_PLACED = 60  # frames whose samples are brought to the centres of their pixels
 MOST_POINTS = 4000  # of the grid, beside the cores of stars
 
 
@@ -86,10 +88,11 @@ def noise_model(
         blank = np.zeros((count, channels))
         return NoiseModel(False, blank, blank, sky, np.zeros(channels), np.full(channels, np.nan))
     floor = np.where(good, floor, np.nanmedian(np.where(good, floor, np.nan), axis=0))
+    known = None if gain is None else 1.0 / gain
+    pooled = _own_growth(cube, n, known) if cube.patterns else None
     slope, share, camera = np.zeros((count, channels)), np.zeros(channels), np.full(channels, np.nan)
     for c in range(channels):
-        known = None if gain is None else 1.0 / gain
-        grown = noise_growth(_pixels(n, c), n.gain[:, c], measured[:, c], n.sky(c), known)
+        grown = pooled or noise_growth(_pixels(n, c), n.gain[:, c], measured[:, c], n.sky(c), known)
         per_adu = grown.slope
         if not np.isfinite(grown.slope_error):
             per_adu = _all_photons(floor[:, c], n, c)
@@ -100,6 +103,24 @@ def noise_model(
         elif grown.slope > CERTAIN * grown.slope_error:
             camera[c] = _kept_noise(cube, n, c) / grown.slope
     return NoiseModel(True, floor, slope, sky, share, camera, ratio)
+
+
+def _own_growth(cube: Cube, n: Normalisation, known: float | None) -> Growth:
+    """Measure how the noise grows with the light where samples lie beside their pixels."""
+    chosen = np.unique(np.linspace(0, len(cube) - 1, min(len(cube), MOST_PLACED)).astype(int))
+    back, patterns = np.linalg.inv(cube.transforms[chosen]), [cube.patterns[k] for k in chosen]
+    channels = []
+    for c, sample in enumerate(n.samples):
+        reach = np.arange(sample.cores.shape[-1]) - sample.cores.shape[-1] // 2
+        y = (sample.places[:, 0, None, None] + reach[:, None] + 0 * reach).astype(float)
+        x = (sample.places[:, 1, None, None] + reach + 0 * reach[:, None]).astype(float)
+        moves = np.stack(
+            [displacements(matrix, order, c, x, y) for matrix, order in zip(back, patterns, strict=True)]
+        )
+        gain, offset = (v[chosen, c].astype(np.float32)[:, None, None, None] for v in (n.gain, n.offset))
+        stamps = sample.cores[chosen] * gain + offset
+        channels.append(Placed(stamps, moves, n.gain[chosen, c], n.noise[chosen, c] ** 2, n.sky(c)))
+    return placed_growth(channels, known)
 
 
 def _pixels(n: Normalisation, channel: int) -> NDArray[np.float32]:

@@ -196,7 +196,7 @@ class _Channel:
                 f"{self.location[worst]:.4g} ADU. Use stack.normalisation = 'additive+scaling'."
             )
         gain, offset = self._affine(self.first)
-        noise = normalise.grid_noise(self.sample.grid, gain, offset)
+        noise = normalise.grid_noise(self.sample.grid, gain, offset, self.sample.lag)
         self.raw_noise = noise / gain
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.alive & (noise > 0), 1.0 / noise**2, np.where(self.alive, 1e-30, 0.0))

@@ -16,7 +16,7 @@ from astrobench.kernels.known_noise import mean_variance
 from astrobench.kernels.saturation import saturated_pixels
 from astrobench.steps._noise_model import NoiseModel
 from astrobench.steps._normalisation import Normalisation
-from astrobench.steps._rejection import Judgement, limits
+from astrobench.steps._rejection import Judgement, limits, lost_depth
 
 Check = Callable[[], object]
 CHUNK = 65_536  # pixels that are judged again at a time
@@ -111,6 +111,8 @@ class Plan:
             rule, low = self.rule_for(coverage)
             again = {**arguments, "rule": rule, "low": low}
             _again(found, every, np.flatnonzero(thin), arguments, again, check)
+        if self.model.known and self.combination in ("mean", "sum"):
+            found.variance[:] *= np.float32(lost_depth(self.judgement, int(self.normalisation.alive.sum())))
         return found, full
 
     def _variance_apart(self, every: _Samples) -> bool:

@@ -21,8 +21,10 @@ BAND_PIXELS = 3_000_000  # of one plane that are read; more tells nothing new
 BAND_ROWS = 128
 GRID_POINTS = 16_384  # the median of as many has an error of 1 % of the noise
 GRID_BYTES = 64 * 2**20  # of the grids of all frames together
+APART = 4  # px; interpolation and nearest samples of a colour make nearer pixels share noise
 MOST_STARS = 64  # fainter ones add little
 CORE = 2  # px around a star's centre whose scatter tells the gain of the camera
+WIDE_CORE = 6  # the same where samples lie beside their pixel: their neighbours tell how the light changes
 FULL_UINT16 = 65535.0
 NEAR_FULL = 0.9
 
@@ -37,8 +39,12 @@ class Sample:
         The same points in every frame [ADU of each frame]; NaN: no data.
     flux, flux_error : (N, S) float64
         Light of the same stars in every frame [ADU]; NaN where it could not be measured.
-    cores : (N, S, 25) float32
+    cores : (N, S, E, E) float32
         Samples around the centre of each star; NaN: no data or saturated.
+    places : (S, 2) int
+        Row and column of those centres.
+    lag : int
+        Points of the grid after which two share no light of the same raw pixels.
     zeros : (N,) float64
         Share of the samples that are exactly 0 (clipped by the camera).
     """
@@ -47,6 +53,8 @@ class Sample:
     flux: F64
     flux_error: F64
     cores: F32
+    places: NDArray[np.intp]
+    lag: int
     zeros: F64
 
 
@@ -60,6 +68,7 @@ class _Plan:
     shapes: tuple[F32, ...]  # clean stamps of the same stars above their sky
     aperture: NDArray[np.bool_]
     ring: NDArray[np.bool_]
+    core: int
 
 
 def take_samples(
@@ -75,12 +84,15 @@ def take_samples(
 
     jobs = [(frame, channel) for channel in range(channels) for frame in range(count)]
     found = context.map(work, jobs, text)
+    stars = [rows + np.array([band[0], 0]) for rows, band in zip(plan.places, plan.bands, strict=True)]
+    places = np.concatenate(stars).astype(np.intp)
+    lag = -(-APART // plan.stride)
     samples = []
     for channel in range(channels):
         grids, lights, cores, zeros = zip(*found[channel * count : (channel + 1) * count], strict=True)
         light = np.stack(lights)
         samples.append(
-            Sample(np.stack(grids), light[..., 0], light[..., 1], np.stack(cores), np.array(zeros))
+            Sample(np.stack(grids), light[..., 0], light[..., 1], np.stack(cores), places, lag, np.array(zeros))
         )
     return samples
 
@@ -111,7 +123,7 @@ def _plan(cube: Cube, saturation: F64) -> _Plan:
     places = _brightest(planes, found, half)
     stamps = [stamps_at(plane, place, half) for plane, place in zip(planes, places, strict=True)]
     shapes = tuple(_above_sky(stamp, ring) for stamp in stamps)
-    return _Plan(bands, stride, places, shapes, aperture, ring)
+    return _Plan(bands, stride, places, shapes, aperture, ring, WIDE_CORE if cube.patterns else CORE)
 
 
 def _alive(cube: Cube) -> NDArray[np.intp]:
@@ -195,7 +207,7 @@ def _above_sky(stamps: F32, ring: NDArray[np.bool_]) -> F32:
 def _measure(
     cube: Cube, frame: int, channel: int, plan: _Plan, saturation: float
 ) -> tuple[F32, F64, F32, float]:
-    """Grid, star light (S, 2), star cores (S, 25) and share of zeros of one plane."""
+    """Grid, star light (S, 2), star cores (S, E, E) and share of zeros of one plane."""
     grids, lights, cores, sizes = [], [], [], []
     for band, places, shapes in zip(plan.bands, plan.places, plan.shapes, strict=True):
         strip = cube.strip(channel, *band, np.array([frame]))
@@ -212,9 +224,8 @@ def _measure(
         stamps = np.ascontiguousarray(judged_plane(_cut(strip, (slice(None), rows, columns))))
         light, size = np.empty((len(places), 2)), np.empty(len(places))
         stamp_fluxes(stamps, shapes, plan.aperture, plan.ring, saturation, light, size)
-        middle = stamps[:, half - CORE : half + CORE + 1, half - CORE : half + CORE + 1].reshape(
-            len(places), 25
-        )
+        core = slice(half - plan.core, half + plan.core + 1)
+        middle = stamps[:, core, core]
         cores.append(np.where(middle < saturation, middle, np.float32(np.nan)))
         lights.append(light)
         sizes.append(size)

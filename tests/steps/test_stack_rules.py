@@ -9,6 +9,7 @@ from scipy import stats
 
 from astrobench.context import Context
 from astrobench.cube import Cube
+from astrobench.steps._rejection import lost_depth
 from astrobench.steps.stack import Stack, stacking_plan
 
 
@@ -151,6 +152,7 @@ def test_stack_agrees_with_the_definitions(rule, combination):
             assert image.data[0, y, x] == pytest.approx(expected, rel=3e-6, nan_ok=True), (level, kind, y, x)
             if combination == "mean":
                 variance = twin_variance(expected, n.weight[:, 0], keep, model)
+                variance *= lost_depth(plan.judgement, len(v))
                 assert image.variance[0, y, x] == pytest.approx(variance, rel=1e-5, nan_ok=True)
             assert image.coverage[0, y, x] == np.isfinite(v).sum()
             assert image.reject_low[0, y, x] + image.reject_high[0, y, x] == np.isfinite(v).sum() - keep.sum()
