@@ -27,7 +27,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from astrobench.kernels import cfa
+from astrobench.kernels import cfa, cfa_sky, dither
 from astrobench.kernels.debayer import debayer
 from astrobench.kernels.integrate import integrate_samples
 from astrobench.kernels.warp import warp
@@ -109,12 +109,12 @@ def own_pixels(field: Field) -> Planes:
     cube = np.stack([cfa.gather(raw, PATTERN, matrix, SHAPE) for raw, matrix in frames])
     flat = cube.reshape(len(cube), 3, -1)
     data, variance = integrate(flat)
-    gate = cfa.structure(data.reshape(3, *SHAPE), np.sqrt(np.nanmedian(variance, axis=1)))
+    gate = cfa_sky.structure(data.reshape(3, *SHAPE), np.sqrt(np.nanmedian(variance, axis=1)))
     pixels = np.flatnonzero(gate > 0)
     samples = np.ascontiguousarray(flat[:, :, pixels])
     for _ in range(2):
         model = data.reshape(3, *SHAPE)
-        steep = cfa.steepness(model, pixels)
+        steep = cfa_sky.steepness(model, pixels)
         placed = [
             cfa.place(s, pixels, PATTERN, m, model, gate, steep, noise=[SIGMA] * 3)
             for s, m in zip(samples, field.matrices, strict=True)
@@ -122,8 +122,8 @@ def own_pixels(field: Field) -> Planes:
         judged, share = (np.stack([p[k] for p in placed]) for k in range(2))
         more = {"judged": judged, "share": share, "scale_floor": SIGMA}
         data[:, pixels], variance[:, pixels] = integrate(samples, **more)
-    common = cfa.common_light(field.matrices, PATTERN, SHAPE, SHAPE)
-    return cfa.smooth_sky(data.reshape(3, *SHAPE), variance.reshape(3, *SHAPE), gate, common)[0]
+    common = cfa_sky.common_light(field.matrices, PATTERN, SHAPE, SHAPE)
+    return cfa_sky.smooth_sky(data.reshape(3, *SHAPE), variance.reshape(3, *SHAPE), gate, common)[0]
 
 
 def debayered(method: str) -> Callable[[Field], Planes]:
@@ -248,7 +248,7 @@ def main() -> None:
     for fwhm in options.fwhm:
         for count in options.count:
             field = Field(fwhm, count, options.rotation, options.cosmics)
-            road, left = cfa.best_road(field.matrices, SHAPE)
+            road, left = dither.best_road(field.matrices, SHAPE)
             print(f"\nFWHM {fwhm} px, {count} frames: aliasing left {left:.2f}, road {road}")
             for name, stack in available.items():
                 begin, children = time.process_time(), getrusage(RUSAGE_CHILDREN)

@@ -18,7 +18,6 @@ variance after step 3, and step 4 states its own. No colour is invented from ano
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +33,8 @@ Pixels = NDArray[np.int64]
 PIXFRAC = 0.6  # side of a drop on structure [source px]; widens a star of FWHM 1.8 px by 8 %
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
 SHARP_FROM, SHARP_ABOVE = 3.0, 6.0  # range of the smoothed model over 3 x 3 pixels, in sigma of the model
-FAINTEST_GATE = np.float32(0.05)  # less counts as none, which leaves a fifth of the pixels to place
 STEEP_TRUST = 0.5  # part of the model's range that counts as noise of a sample on a slope
 # Error in star cores over that of bilinear debayering: about 1 where 0.7 is left, 1.4 at 0.94 (FWHM 2.5 px).
-MOST_ALIASING = 0.8  # dither leaves this much of one frame's colour aliasing at most
-FEWEST_FRAMES = 5
 FAST = {"contract", "nsz"}  # keeps NaN and infinity meaningful
 
 
@@ -92,51 +88,6 @@ def gather(
         raise ValueError(f"rows {first} to {last} do not lie in 0 to {shape[1]}")
     _gather(np.ascontiguousarray(raw), checked(matrix), red_row, red_column, first, last, out)
     return out
-
-
-def structure(model: Planes, noise: ArrayLike) -> Planes:
-    """Find where the light changes from pixel to pixel by more than the noise.
-
-    Parameters
-    ----------
-    model : array (3, h, w) float32
-        Stack of the gathered samples; NaN = no data.
-    noise : (3,)
-        Sigma of one pixel of the model on plain sky, per colour (root of the median variance).
-
-    Returns
-    -------
-    array (h, w) float32
-        0 on plain sky (to be smoothed), 1 on structure (to be kept sharp), between at its rim; one map for
-        the three colours, so that no star gets a coloured rim. About 1 % of a pure noise field exceeds 0.1.
-
-    Notes
-    -----
-    The model is smoothed with [1 2 1] x [1 2 1] / 16; its range over 3 x 3 pixels runs through a smooth step
-    from 3 to 6 sigma; the largest of the colours is widened by one pixel and averaged over 3 x 3.
-    """
-    sigma = np.maximum(np.asarray(noise, np.float32).reshape(3), np.float32(1e-20))
-    gate = np.zeros(model.shape[1:], np.float32)
-    _structure(np.ascontiguousarray(model, np.float32), sigma, gate)
-    return np.asarray(_widen(gate))
-
-
-def steepness(model: Planes, pixels: Pixels) -> Planes:
-    """Range of the model over the 3 x 3 pixels around each of the given ones.
-
-    Parameters
-    ----------
-    model : array (3, h, w) float32
-    pixels : array (P,) int64
-        Flat indices y * w + x.
-
-    Returns
-    -------
-    array (3, P) float32
-    """
-    steep = np.empty((3, pixels.size), np.float32)
-    _steepness(np.ascontiguousarray(model, np.float32), np.asarray(pixels, np.int64), steep)
-    return steep
 
 
 def place(
@@ -226,126 +177,6 @@ def displacements(matrix: Matrix, pattern: str, colour: int, x: NDArray[Any], y:
     nearest(u, v, colour, *red_at(pattern), column, row)
     there = _apply(np.asarray(np.linalg.inv(checked(matrix)), np.float64), column, row)
     return np.stack([there[0] - np.ravel(x), there[1] - np.ravel(y)], axis=-1).astype(np.float32).reshape(*x.shape, 2)
-
-
-def common_light(
-    matrices: Sequence[Matrix], pattern: str, out_shape: tuple[int, int], source_shape: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Chance that output pixels dx, dy apart hold the same raw sample, averaged over frames and field.
-
-    Parameters
-    ----------
-    matrices : sequence of (3, 3)
-        Output -> mosaic, of every frame.
-    pattern, out_shape, source_shape
-        Order of the colours, shape of the output and of the mosaic.
-
-    Returns
-    -------
-    array (3, 5, 5) float64
-        Per colour for dy, dx = -2 ... 2: the correlation of the noise of a stack of gathered samples. Without
-        rotation red has 1, 1/2, 0 at dx = 0, 1, 2.
-    """
-    red_row, red_column = red_at(pattern)
-    height, width = out_shape
-    step = max(1.0, np.sqrt(height * width / 400.0))
-    # an irrational part visits every phase of the mosaic
-    x, y = np.meshgrid(np.arange(2, width - 2, step * 1.0318), np.arange(2, height - 2, step * 0.9717))
-    x, y = np.floor(x).ravel(), np.floor(y).ravel()
-    same, count = np.zeros((3, 5, 5)), 0
-    for matrix in matrices[:: max(1, len(matrices) // 16)]:
-        u, v = _apply(matrix, x, y)
-        inside = (u >= 3) & (v >= 3) & (u < source_shape[1] - 3) & (v < source_shape[0] - 3)
-        count += int(inside.sum())
-        for colour in range(3):
-            here = _address(*_apply(matrix, x[inside], y[inside]), colour, red_row, red_column)
-            for j in range(5):
-                for i in range(5):
-                    there = _apply(matrix, x[inside] + i - 2, y[inside] + j - 2)
-                    same[colour, j, i] += (here == _address(*there, colour, red_row, red_column)).sum()
-    return same / max(count, 1)
-
-
-def smooth_sky(
-    data: Planes, variance: Planes, gate: Planes, common: NDArray[np.float64]
-) -> tuple[Planes, Planes]:
-    """Average plain sky over its neighbours and leave structure as it is.
-
-    Parameters
-    ----------
-    data, variance : array (3, h, w) float32
-        Stack and its variance; NaN = no data.
-    gate : array (h, w) float32
-        Result of `structure`.
-    common : array (3, 5, 5)
-        Result of `common_light`.
-
-    Returns
-    -------
-    data, variance : array (3, h, w) float32
-        gate * data + (1 - gate) * smoothed, where smoothed is the mean of the valid pixels of 3 x 3 with
-        weights [1 2 1] x [1 2 1]. A missing pixel stays missing. The variance allows for the raw samples that
-        neighbours have in common. On plain sky sigma falls to 0.63 (red, blue) and 0.49 (green).
-    """
-    one = np.array([1.0, 2.0, 1.0]) / 4
-    two = np.convolve(one, one)
-    once = (np.outer(one, one) * common[:, 1:4, 1:4]).sum(axis=(1, 2))
-    twice = (np.outer(two, two) * common).sum(axis=(1, 2))
-    smooth, spread = np.empty_like(data), np.empty_like(variance)
-    _smooth(np.ascontiguousarray(data), np.ascontiguousarray(variance), gate, once, twice, smooth, spread)
-    return smooth, spread
-
-
-def aliasing(
-    matrices: Sequence[Matrix], out_shape: tuple[int, int], weights: ArrayLike | None = None
-) -> float:
-    """Part of a single frame's colour aliasing that the dither of a set leaves.
-
-    Parameters
-    ----------
-    matrices : sequence of (3, 3)
-        Output -> mosaic.
-    out_shape : (h, w)
-    weights : (N,), optional
-        Frame weights.
-
-    Returns
-    -------
-    float
-        1 for a single frame or without dither, about 1 / sqrt(N) for N random shifts, 0 for an ideal one: the
-        median over the field of the largest |mean of exp(2 pi i f u)|, f the mosaic's frequencies (1/2, 0),
-        (0, 1/2), (1/2, 1/2) per pixel.
-    """
-    x, y = np.meshgrid(np.linspace(0, out_shape[1] - 1, 5), np.linspace(0, out_shape[0] - 1, 5))
-    weight = np.ones(len(matrices)) if weights is None else np.asarray(weights, np.float64)
-    places = np.stack([np.stack(_apply(m, x.ravel(), y.ravel())) for m in matrices])
-    left = []
-    for f in ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5)):
-        phase = np.exp(2j * np.pi * (f[0] * places[:, 0] + f[1] * places[:, 1]))
-        left.append(np.abs((weight[:, None] * phase).sum(axis=0)) / weight.sum())
-    return float(np.median(np.max(left, axis=0)))
-
-
-def best_road(
-    matrices: Sequence[Matrix], out_shape: tuple[int, int], weights: ArrayLike | None = None
-) -> tuple[str, float]:
-    """Choose between the colours' own pixels and debayering for a set of registered frames.
-
-    Parameters
-    ----------
-    matrices, out_shape, weights
-        As for `aliasing`.
-
-    Returns
-    -------
-    road : 'cfa' or 'debayer'
-        'cfa' from 5 frames whose dither leaves at most 0.8 of the aliasing; else 'debayer', bilinear for true
-        colours or directional for sharpness.
-    left : float
-        The figure of `aliasing` it was decided by.
-    """
-    left = aliasing(matrices, out_shape, weights)
-    return ("cfa" if len(matrices) >= FEWEST_FRAMES and left <= MOST_ALIASING else "debayer"), left
 
 
 def red_at(pattern: str) -> tuple[int, int]:
@@ -465,21 +296,6 @@ def interpolate(plane: Any, x: float, y: float) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _steepness(model: Any, pixels: Any, steep: Any) -> None:
-    height, width = model.shape[1:]
-    for k in range(pixels.size):
-        y, x = pixels[k] // width, pixels[k] % width
-        for colour in range(3):
-            low, high = np.float32(np.inf), np.float32(-np.inf)
-            for j in range(max(0, y - 1), min(height, y + 2)):
-                for i in range(max(0, x - 1), min(width, x + 2)):
-                    value = model[colour, j, i]
-                    low = value if value < low else low
-                    high = value if value > high else high
-            steep[colour, k] = high - low if high >= low else np.float32(0)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def _place(
     samples: Any, pixels: Any, matrix: Any, inverse: Any, red_row: int, red_column: int, model: Any,
     gate: Any, steep: Any, scale: Any, pixfrac: float, judged: Any, share: Any,
@@ -517,24 +333,6 @@ def _place(
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _structure(model: Any, noise: Any, gate: Any) -> None:
-    channels, height, width = model.shape
-    smooth = np.zeros((3, width), np.float32)
-    column = np.empty(width, np.float32)
-    quarter = np.float32(0.25)
-    for c in range(channels):
-        plane = model[c]
-        for y in range(1, height - 1):
-            line = smooth[y % 3]
-            for x in range(width):
-                column[x] = quarter * (plane[y - 1, x] + plane[y, x] + plane[y, x] + plane[y + 1, x])
-            for x in range(1, width - 1):
-                line[x] = quarter * (column[x - 1] + column[x] + column[x] + column[x + 1])
-            if y >= 3:
-                _steps(smooth, np.float32(1.0) / noise[c], gate[y - 1])
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def _steps(smooth: Any, scale: Any, gate: Any) -> None:
     """Raise one row of the gate where the three rows of `smooth` around it differ."""
     width = gate.size
@@ -557,49 +355,3 @@ def _steps(smooth: Any, scale: Any, gate: Any) -> None:
         gate[x] = t if t > gate[x] else gate[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _widen(gate: Any) -> Any:
-    """Largest value of 3 x 3, then mean of 3 x 3."""
-    height, width = gate.shape
-    wide, out = np.zeros_like(gate), np.zeros_like(gate)
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
-            most = np.float32(0)
-            for j in range(3):
-                for i in range(3):
-                    value = gate[y + j - 1, x + i - 1]
-                    most = value if value > most else most
-            wide[y, x] = most
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
-            total = np.float32(0)
-            for j in range(3):
-                for i in range(3):
-                    total += wide[y + j - 1, x + i - 1]
-            total /= np.float32(9)
-            out[y, x] = total if total >= FAINTEST_GATE else np.float32(0)
-    return out
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _smooth(data: Any, variance: Any, gate: Any, once: Any, twice: Any, out: Any, spread: Any) -> None:
-    channels, height, width = data.shape
-    for c in range(channels):
-        for y in range(height):
-            for x in range(width):
-                value, g = data[c, y, x], gate[y, x]
-                if g >= 1 or np.isnan(value):
-                    out[c, y, x] = value
-                    spread[c, y, x] = variance[c, y, x]
-                    continue
-                total, weight = 0.0, 0.0
-                for j in range(max(0, y - 1), min(height, y + 2)):
-                    for i in range(max(0, x - 1), min(width, x + 2)):
-                        near = data[c, j, i]
-                        if not np.isnan(near):
-                            w = (2.0 - abs(j - y)) * (2.0 - abs(i - x))
-                            total += w * near
-                            weight += w
-                out[c, y, x] = g * value + (1 - g) * total / weight
-                factor = g * g + 2 * g * (1 - g) * once[c] + (1 - g) * (1 - g) * twice[c]
-                spread[c, y, x] = variance[c, y, x] * factor

@@ -2,7 +2,7 @@
 
 The cube holds for every output pixel the nearest raw sample of each colour, up to 1.4 px off. On plain sky that is
 no matter, and the grain is evened out over 3 x 3 pixels, as interpolation would. Where the light changes from pixel
-to pixel (`cfa.structure`) the samples are stacked again, each with the share of its drop that falls on the output
+to pixel (`cfa_sky.structure`) the samples are stacked again, each with the share of its drop that falls on the output
 pixel, and judged by a value freed of the slope it sits on.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip
 from astrobench.image import Image
-from astrobench.kernels import cfa
+from astrobench.kernels import cfa, cfa_sky
 from astrobench.kernels.integrate import Integrated
 from astrobench.kernels.place_scatter import place_scatter
 from astrobench.steps._integration import PIXEL_BYTES, TICK, Outputs, _maps
@@ -77,7 +77,7 @@ class Window:
         """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
         n, noise = self.plan.normalisation, sample_noise(self.plan)
         chosen = np.stack([colour.reshape(len(colour), -1)[:, pixels] for colour in self.samples], axis=1)
-        steep = cfa.steepness(model, pixels)
+        steep = cfa_sky.steepness(model, pixels)
         shift, share = np.empty_like(chosen), np.empty_like(chosen)
 
         def one(k: int) -> None:
@@ -97,7 +97,7 @@ class Window:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
         """Return the light to place samples by, how much each pixel is structure, and the pixels that are."""
         model = np.stack(plain).reshape(3, *self.samples[0].shape[1:])
-        gate = cfa.structure(model, stack_noise(self.plan))
+        gate = cfa_sky.structure(model, stack_noise(self.plan))
         pixels = np.flatnonzero(gate > 0)
         if pixels.size:
             for c, loose in enumerate(_flat(model)):
@@ -110,7 +110,7 @@ class Window:
     ) -> tuple[list[Integrated], list[NDArray[np.intp]]]:
         """Reject and combine; return results and saturated pixels of each colour, flat.
 
-        `common` is what neighbouring pixels of the plain stack share, see `cfa.common_light`. Rejected samples
+        `common` is what neighbouring pixels of the plain stack share, see `cfa_sky.common_light`. Rejected samples
         are counted in the given rows only.
         """
         shape = self.samples[0].shape[1:]
@@ -137,7 +137,7 @@ class Window:
             for one, spread in zip(found, self._place_scatter(strips, pixels, sharp, gate, context), strict=False):
                 one.variance[pixels] += spread
         variance = np.stack([each.variance for each in found]).reshape(3, *shape)
-        even, spread = cfa.smooth_sky(sharp, variance, gate, common)
+        even, spread = cfa_sky.smooth_sky(sharp, variance, gate, common)
         for c in range(3):
             found[c].value[:], found[c].variance[:] = even[c].reshape(-1), spread[c].reshape(-1)
         return found, full
@@ -221,7 +221,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     rows = int(min(budget // BYTES_A_SAMPLE, STRIP_SAMPLES) // (3 * count * width)) - 2 * HALO
     rows = min(max(rows, FEWEST_ROWS), height)
     frame = cube.frames.used[cube.reference]
-    common = cfa.common_light(
+    common = cfa_sky.common_light(
         list(np.linalg.inv(cube.transforms)), cube.patterns[0], (height, width), (frame.height, frame.width)
     )
     rejected = np.zeros((count, 3), np.int64)

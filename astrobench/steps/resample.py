@@ -47,7 +47,7 @@ def choose_road(debayer: Debayer, frames: list[Frame], aligned: list[Alignment],
         )
     if debayer.method != "auto":
         return debayer.method
-    from astrobench.kernels.cfa import best_road
+    from astrobench.kernels.dither import best_road
 
     matrices = [inverse(grid.matrix @ each.matrix) for each in aligned]
     road, left = best_road(matrices, grid.shape)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from astrobench.kernels import cfa
+from astrobench.kernels import cfa, cfa_sky, dither
 from astrobench.kernels.debayer import RED_AT
 
 SKY, SIGMA = 1000.0, 20.0
@@ -115,9 +115,9 @@ def stack(raws, matrices, pixfrac=cfa.PIXFRAC):  # type: ignore[no-untyped-def]
     """The four steps without rejection."""
     cube = np.stack([cfa.gather(r, "GRBG", m, (80, 80)) for r, m in zip(raws, matrices, strict=True)])
     data, variance = combine(cube, np.ones_like(cube), SIGMA**2)
-    gate = cfa.structure(data, np.sqrt(np.nanmedian(variance, axis=(1, 2))))
+    gate = cfa_sky.structure(data, np.sqrt(np.nanmedian(variance, axis=(1, 2))))
     pixels = np.flatnonzero(gate > 0)
-    steep = cfa.steepness(data, pixels)
+    steep = cfa_sky.steepness(data, pixels)
     active = np.ascontiguousarray(cube.reshape(len(cube), 3, -1)[:, :, pixels])
     placed = [
         cfa.place(a, pixels, "GRBG", m, data, gate, steep, noise=[SIGMA] * 3, pixfrac=pixfrac)
@@ -125,8 +125,8 @@ def stack(raws, matrices, pixfrac=cfa.PIXFRAC):  # type: ignore[no-untyped-def]
     ]
     share = np.stack([s for _, s in placed])
     data.reshape(3, -1)[:, pixels], variance.reshape(3, -1)[:, pixels] = combine(active, share, SIGMA**2)
-    common = cfa.common_light(matrices, "GRBG", (80, 80), (80, 80))
-    smooth, spread = cfa.smooth_sky(data, variance, gate, common)
+    common = cfa_sky.common_light(matrices, "GRBG", (80, 80), (80, 80))
+    smooth, spread = cfa_sky.smooth_sky(data, variance, gate, common)
     return smooth, spread, gate, np.stack([j for j, _ in placed]), pixels
 
 
@@ -194,16 +194,16 @@ def test_a_star_seen_at_different_places_is_no_outlier_and_a_cosmic_ray_is() -> 
 def test_plain_sky_opens_the_gate_almost_nowhere_and_a_star_opens_it_wide() -> None:
     rng = np.random.default_rng(6)
     model = rng.normal(SKY, 5, (3, 200, 200)).astype(np.float32)
-    assert (cfa.structure(model, [5, 5, 5]) > 0.1).mean() < 0.02
+    assert (cfa_sky.structure(model, [5, 5, 5]) > 0.1).mean() < 0.02
     model[1, 100, 100] += 400
-    gate = cfa.structure(model, [5, 5, 5])
+    gate = cfa_sky.structure(model, [5, 5, 5])
     assert (gate[99:102, 99:102] == 1).all()
 
 
 def test_common_light_without_rotation_is_the_overlap_of_the_cells() -> None:
     rng = np.random.default_rng(7)
     matrices = [turn(0, *rng.uniform(-9, 9, 2)) for _ in range(16)]
-    common = cfa.common_light(matrices, "RGGB", (300, 200), (300, 200))
+    common = cfa_sky.common_light(matrices, "RGGB", (300, 200), (300, 200))
     one = np.array([0, 0.5, 1, 0.5, 0])
     assert np.allclose(common[0], np.outer(one, one), atol=0.12)
     assert np.allclose(common[2], np.outer(one, one), atol=0.12)
@@ -218,7 +218,7 @@ def test_smoothing_keeps_structure_and_missing_pixels() -> None:
     gate[10:] = 1
     common = np.zeros((3, 5, 5))
     common[:, 2, 2] = 1  # independent pixels
-    smooth, spread = cfa.smooth_sky(data, np.ones_like(data), gate, common)
+    smooth, spread = cfa_sky.smooth_sky(data, np.ones_like(data), gate, common)
     assert np.array_equal(smooth[:, 10:], data[:, 10:])
     assert np.isnan(smooth[0, 5, 5])
     assert np.isfinite(smooth).sum() == smooth.size - 1
@@ -230,5 +230,5 @@ def test_smoothing_keeps_structure_and_missing_pixels() -> None:
 def test_the_road_follows_the_dither(shifts: float, road: str) -> None:
     rng = np.random.default_rng(9)
     matrices = [turn(0, *rng.uniform(-shifts, shifts + 1e-9, 2)) for _ in range(12)]
-    assert cfa.best_road(matrices, (80, 80))[0] == road
-    assert cfa.best_road(matrices[:2], (80, 80))[0] == "debayer"
+    assert dither.best_road(matrices, (80, 80))[0] == road
+    assert dither.best_road(matrices[:2], (80, 80))[0] == "debayer"
