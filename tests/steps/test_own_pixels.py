@@ -1,0 +1,133 @@
+"""Colours stacked from their own pixels: the same bits however the work is cut, and an account that agrees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from astrobench.context import Context
+from astrobench.cube import Cube
+from astrobench.explain import SHARED, explain
+from astrobench.frame import Frame
+from astrobench.frames import Frames
+from astrobench.kernels import cfa, cfa_sky
+from astrobench.steps import _own_pixels
+from astrobench.steps.stack import Stack, stacking_plan
+
+SHAPE, SKY, SIGMA = (200, 120), 1000.0, 30.0
+FULL = 60000.0
+
+
+def turned(degrees: float, dx: float, dy: float) -> NDArray[np.float64]:
+    """Return a matrix from frame to grid that turns about the centre and shifts."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    x, y = (SHAPE[1] - 1) / 2, (SHAPE[0] - 1) / 2
+    return np.array([[c, -s, x - c * x + s * y + dx], [s, c, y - s * x - c * y + dy], [0, 0, 1]])
+
+
+def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool = False) -> Cube:
+    """Return a cube of own pixels: stars on a sky, frames turned and shifted, a cosmic ray in each."""
+    rng = np.random.default_rng(seed)
+    stars = rng.uniform((8, 8), (SHAPE[1] - 8, SHAPE[0] - 8), (25, 2))
+    light = 10 ** rng.uniform(2.5, 4.3, (25, 1)) * rng.uniform(0.5, 1.5, (25, 3))
+    if full:
+        stars[0], light[0] = (60.0, 100.0), (2e7, 2e4, 2e4)  # red alone is full
+    colours = np.tile(np.array([[1, 0], [2, 1]]), (SHAPE[0] // 2, SHAPE[1] // 2))
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
+    grid = (SHAPE[0] + 2 * margin, SHAPE[1] + 2 * margin)
+    samples, matrices = np.empty((count, 3, *grid), np.float32), np.empty((count, 3, 3))
+    moved = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1.0]])
+    for k in range(count):
+        matrix = turned(turn * (k - count / 2), *rng.uniform(-6, 6, 2))
+        u, v = (matrix[r, 0] * x + matrix[r, 1] * y + matrix[r, 2] for r in range(2))
+        raw = rng.normal(SKY, SIGMA, SHAPE)
+        for (a, b), flux in zip(stars, light, strict=True):
+            raw += flux[colours] * np.exp(-((u - a) ** 2 + (v - b) ** 2) / 3.4) / 10.7
+        raw[tuple(rng.integers(20, 100, 2))] += 3000
+        matrices[k] = moved @ matrix
+        mosaic = np.clip(raw, 0, FULL).astype(np.float32)
+        samples[k] = cfa.gather(mosaic, "GRBG", np.linalg.inv(matrices[k]), grid)
+    frames = tuple(
+        Frame(path=Path(f"{k}.fits"), kind="light", width=SHAPE[1], height=SHAPE[0], bayer="GRBG") for k in range(count)
+    )
+    cube = Cube.from_array(samples)
+    return replace(
+        cube, frames=Frames(frames), transforms=matrices, patterns=("GRBG",) * count,
+        saturation=np.full(count, FULL if full else np.inf),
+    )  # fmt: skip
+
+
+MAPS = ("data", "variance", "coverage", "weight", "reject_low", "reject_high", "flags")
+
+
+@pytest.mark.parametrize("count", [8, 20])
+def test_strips_of_any_height_and_any_number_of_workers_give_the_same_bits(count, monkeypatch):
+    cube = night(count, 1)
+    whole = Context(workers=1, memory_budget=2 << 30)
+    expected = Stack().apply(cube, whole)
+    monkeypatch.setattr(_own_pixels, "FEWEST_ROWS", 16)
+    for workers, budget in ((1, 48 << 20), (2, 4 << 20), (3, 6 << 20)):
+        context = Context(workers=workers, memory_budget=budget)
+        image = Stack().apply(cube, context)
+        for name in MAPS:
+            np.testing.assert_array_equal(getattr(image, name), getattr(expected, name), err_msg=name)
+        shares = [each.report.find("rejected per frame")[0].numbers["share"] for each in (context, whole)]
+        np.testing.assert_array_equal(*shares)
+
+
+def unevened(cube: Cube) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what `explain` says of every pixel of a patch, (3, h, w), and which are structure."""
+    values = np.full((3, *cube.shape[2:]), np.nan, np.float32)
+    structure = np.zeros(cube.shape[2:], np.float32)
+    for y in range(95, 106):
+        for x in range(55, 66):
+            account = explain(cube, x, y)
+            values[:, y, x] = [channel.value for channel in account.channels]
+            structure[y, x] = account.note == SHARED
+    return values, structure
+
+
+def test_the_account_of_a_pixel_agrees_with_the_stack_once_the_sky_is_evened():
+    cube = night(16, 2)
+    image = Stack().apply(cube, Context(workers=1))
+    values, structure = unevened(cube)
+    plan = stacking_plan(cube, Stack(), Context())
+    window = _own_pixels.window(cube, plan, (0, cube.shape[2]), (0, cube.shape[3]))
+    plain = [plan.integrate(_own_pixels.Strip(window.samples[c]), c)[0].value for c in range(3)]
+    _, gate, _ = window.model(plain, Context())
+    np.testing.assert_array_equal(gate[95:106, 55:66] > 0, structure[95:106, 55:66] > 0)
+    even, _ = cfa_sky.smooth_sky(values, np.ones_like(values), gate, np.zeros((3, 5, 5)))
+    inside = (slice(None), slice(96, 105), slice(56, 65))
+    np.testing.assert_array_equal(even[inside], image.data[inside])
+
+
+def test_uncovered_corners_of_a_union_stay_empty_and_edges_count_what_reaches_them():
+    cube = night(16, 3, turn=3.0, margin=30)
+    image = Stack().apply(cube, Context(workers=1))
+    reached = np.stack([np.isfinite(cube.strip(c, 0, cube.shape[2]).samples).sum(axis=0) for c in range(3)])
+    np.testing.assert_array_equal(image.coverage, reached)
+    np.testing.assert_array_equal(np.isnan(image.data), reached == 0)
+    assert (reached == 0).any()
+    assert ((reached > 0) & (reached < 16)).any()
+    assert np.isfinite(image.variance[reached > 1]).all()
+
+
+def test_one_full_colour_is_marked_and_the_others_are_not():
+    image = Stack().apply(night(16, 4, full=True), Context(workers=1))
+    assert image.flags[0, 100, 60] > 0
+    assert image.data[0, 100, 60] > 0.9 * FULL
+    assert not image.flags[1:].any()
+
+
+def test_a_stars_light_is_not_said_to_differ_because_samples_lie_beside_their_pixels():
+    cube = night(20, 5)
+    model = stacking_plan(cube, Stack(), Context()).model
+    assert model.share.max() < 0.06
+    plain = Stack(rejection="none").apply(cube, Context(workers=1))
+    few = Stack().apply(cube, Context(workers=1))
+    bright = plain.data[1] > SKY + 20 * SIGMA
+    assert np.median(few.data[1][bright] / plain.data[1][bright]) == pytest.approx(1, abs=0.01)
