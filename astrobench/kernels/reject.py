@@ -82,20 +82,22 @@ def take_column(block, lane, count, column, sum1, sum2):
     high1 = 0.0
     high2 = 0.0
     for i in range(middle):
-        x = np.float64(block[middle - 1 - i, lane])
-        y = np.float64(block[middle + i, lane])
-        column[middle - 1 - i] = x
-        column[middle + i] = y
+        below = np.uintp(middle - 1 - i)  # unsigned: no test for counting from the end
+        above = np.uintp(middle + i)
+        x = np.float64(block[below, lane])
+        y = np.float64(block[above, lane])
+        column[below] = x
+        column[above] = y
         x -= origin
         y -= origin
         low1 += x
         low2 += x * x
         high1 += y
         high2 += y * y
-        sum1[middle - 1 - i] = low1
-        sum2[middle - 1 - i] = low2
-        sum1[middle + i] = high1
-        sum2[middle + i] = high2
+        sum1[below] = low1
+        sum2[below] = low2
+        sum1[above] = high1
+        sum2[above] = high2
     if count & 1:
         y = np.float64(block[count - 1, lane])
         column[count - 1] = y
