@@ -65,7 +65,6 @@ class Cube:
         Seconds; NaN where unknown.
     reference : int
         Frame whose grid and levels the others follow.
-    frame_shape : (H, W) of the frames before registration.
     method : str
         How the samples came onto the grid, in words.
     key : str
