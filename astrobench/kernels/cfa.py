@@ -31,6 +31,7 @@ Matrix = NDArray[np.float64]
 Pixels = NDArray[np.int64]
 
 PIXFRAC = 0.6  # side of a drop on structure [source px]; widens a star of FWHM 1.8 px by 8 %
+BATCH = 256  # pixels
 SAMPLE_REACH = 3  # rows; the nearest pixel of a colour lies at most 2 px away
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
 SHARP_FROM, SHARP_ABOVE = 3.0, 6.0  # range of the smoothed model over 3 x 3 pixels, in sigma of the model
@@ -178,7 +179,7 @@ def place(
     samples : array (3, P) float32
         Gathered samples of this frame at `pixels`.
     pixels : array (P,) int64
-        Flat indices y * w + x of output pixels, usually `np.flatnonzero(gate > 0)`, or those of one strip.
+        Flat indices y * w + x of output pixels, usually `np.flatnonzero(gate > 0)`; ascending ones are quickest.
     pattern, matrix
         As given to `gather` for this frame.
     model : array (3, h, w) float32
@@ -374,8 +375,10 @@ def interpolate(plane: Any, x: float, y: float) -> float:
     weights = _cubic(y - j)
     total = 0.0
     for k in range(4):
-        line = plane[j + k - 1]
-        total += weights[k] * (a * line[i - 1] + b * line[i] + c * line[i + 1] + d * line[i + 2])
+        line = plane[np.uintp(j + k - 1)]
+        total += weights[k] * (
+            a * line[np.uintp(i - 1)] + b * line[np.uintp(i)] + c * line[np.uintp(i + 1)] + d * line[np.uintp(i + 2)]
+        )
     return total
 
 
@@ -385,35 +388,51 @@ def _place(
     gate: Any, steep: Any, scale: Any, pixfrac: float, judged: Any, share: Any,
 ) -> None:
     width = gate.shape[1]
-    reach = 0.5 * (pixfrac + 1.0)
-    u, v, column, row = np.empty(1), np.empty(1), np.empty(1), np.empty(1)
-    for k in range(pixels.size):
-        y, x = pixels[k] // width, pixels[k] % width
-        w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-        u[0] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
-        v[0] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
-        sharp = gate[y, x]
+    reach, full = 0.5 * (pixfrac + 1.0), 1.0 / (pixfrac * pixfrac)
+    # in batches, so that all but the reading of the model works on whole vectors
+    u, v, column, row = np.empty(BATCH), np.empty(BATCH), np.empty(BATCH), np.empty(BATCH)
+    there = np.empty(BATCH)
+    at = np.empty((2, BATCH), np.uintp)
+    y = 0
+    for begin in range(0, pixels.size, BATCH):
+        count = min(BATCH, pixels.size - begin)
+        for k in range(count):
+            pixel = pixels[begin + k]
+            while pixel < y * width:
+                y = 0
+            while pixel >= (y + 1) * width:
+                y += 1
+            at[0, k], at[1, k] = y, pixel - y * width
+        for k in range(count):
+            b, a = at[0, k], at[1, k]
+            w = matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2]
+            u[k] = (matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2]) / w
+            v[k] = (matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2]) / w
         for colour in range(3):
-            nearest(u, v, colour, red_row, red_column, column, row)
-            i, j = column[0], row[0]
-            across = min(max(reach - abs(i - u[0]), 0.0), pixfrac)
-            down = min(max(reach - abs(j - v[0]), 0.0), pixfrac)
-            drop = max(across * down / (pixfrac * pixfrac), FAINTEST_SHARE)
-            share[colour, k] = (1.0 - sharp) + sharp * drop
-            w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
-            there = interpolate(
-                model[colour],
-                (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w,
-                (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w,
-            )
-            here = model[colour, y, x]
-            if np.isnan(there):
-                there = here
+            nearest(u[:count], v[:count], colour, red_row, red_column, column, row)
             noise = max(scale[0, colour], 1e-20)
-            slope = STEEP_TRUST * steep[colour, k] / noise
-            value = samples[colour, k] * scale[1, colour] + scale[2, colour]
-            verdict = here + (value - there) / np.sqrt(1.0 + slope * slope)
-            judged[colour, k] = value if np.isnan(verdict) else verdict
+            plane = model[colour]
+            for k in range(count):
+                across = min(max(reach - abs(column[k] - u[k]), 0.0), pixfrac)
+                down = min(max(reach - abs(row[k] - v[k]), 0.0), pixfrac)
+                drop = max(across * down * full, FAINTEST_SHARE)
+                sharp = gate[at[0, k], at[1, k]]
+                share[colour, begin + k] = (1.0 - sharp) + sharp * drop
+            for k in range(count):
+                i, j = column[k], row[k]
+                w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
+                column[k] = (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w
+                row[k] = (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w
+            for k in range(count):
+                there[k] = interpolate(plane, column[k], row[k])
+            for k in range(count):
+                here = plane[at[0, k], at[1, k]]
+                change = here - there[k]
+                change = change if change == change else 0.0
+                slope = STEEP_TRUST * steep[colour, begin + k] / noise
+                value = samples[colour, begin + k] * scale[1, colour] + scale[2, colour]
+                verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
+                judged[colour, begin + k] = verdict if verdict == verdict else value
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
