@@ -3,7 +3,8 @@
 The cube holds for every output pixel the nearest raw sample of each colour, up to 1.4 px off. On plain sky that is
 no matter, and the grain is evened out over 3 x 3 pixels, as interpolation would. Where the light changes from pixel
 to pixel (`cfa_sky.structure`) the samples are stacked again, each with the share of its drop that falls on the output
-pixel, and judged by a value freed of the slope it sits on.
+pixel, and judged by a value freed of the slope it sits on. What their places still add to the mean is taken off
+(`displaced`).
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from astrobench.cube import Cube, Strip
 from astrobench.cube_mosaics import MosaicSource
 from astrobench.image import Image
 from astrobench.kernels import cfa, cfa_sky
+from astrobench.kernels.displaced import centred, displaced
 from astrobench.kernels.integrate import Integrated
-from astrobench.kernels.place_scatter import place_scatter
 from astrobench.steps._integration import PIXEL_BYTES, Outputs, maps
 from astrobench.steps._plan import Check, Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
 R = TypeVar("R")
 
-# Rows beyond a strip that decide about it: a sample reaches 4 px, structure 4 px, the evening 1 px.
-HALO = 9
+# Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
+HALO = 13
 FEWEST_ROWS = 64
 STRIP_BYTES = 160 * 2**20  # taller strips only cost memory
 BYTES_A_SAMPLE = 5  # the sample itself, and on structure its copy, share and shift
@@ -90,10 +91,12 @@ class Workspace:
 class Window:
     """A rectangle of a cube and what its samples are used for.
 
-    samples : (3, N, h, w) float32; matrices : (N, 3, 3) from pixels of the window to those of the frames.
+    samples : (3, N, h, w) float32; origin : column and row of the grid where it begins; matrices : (N, 3, 3) from
+    pixels of the grid to those of the frames.
     """
 
     samples: NDArray[np.float32]
+    origin: tuple[int, int]
     matrices: NDArray[np.float64]
     patterns: tuple[str, ...]
     plan: Plan
@@ -119,7 +122,7 @@ class Window:
         def one(k: int) -> None:
             judged, share[:, k] = cfa.place(
                 chosen[:, k], pixels, self.patterns[k], self.matrices[k], model, gate, steep,
-                noise=noise[k], gain=n.gain[k], offset=n.offset[k],
+                noise=noise[k], gain=n.gain[k], offset=n.offset[k], origin=self.origin,
             )  # fmt: skip
             gain, offset = (v[k].astype(np.float32)[:, None] for v in (n.gain, n.offset))
             shift[:, k] = (judged - offset) / gain - chosen[:, k]
@@ -177,27 +180,29 @@ class Window:
             rejected[c] += anew - before
             full[c] = np.union1d(np.setdiff1d(full[c], pixels), pixels[saturated])
         sharp, variance = (found[name].reshape(3, height, width) for name in ("value", "variance"))
-        if self.plan.model.known and strips:
-            found["variance"][:, pixels] += self._place_scatter(chosen, pixels, sharp, gate)
+        if strips:
+            moved = self._displaced(chosen, pixels, sharp, gate)
+            placed = centred(found["value"][:, pixels], found["variance"][:, pixels], *moved)
+            found["value"][:, pixels], found["variance"][:, pixels] = placed
         even, spread = cfa_sky.smooth_sky(sharp, variance, gate, common)
         return found | {"value": _flat(even), "variance": _flat(spread)}, full, rejected
 
-    def _place_scatter(
+    def _displaced(
         self,
         chosen: NDArray[np.float32],
         pixels: NDArray[np.intp],
         sharp: NDArray[np.float32],
         gate: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Return the variance of the pixels on structure from where their samples fell, (3, P)."""
+        """Return mean and spread of `displaced` for the pixels on structure, (2, 3, P)."""
         matrices, weight = list(self.matrices), self.plan.normalisation.weight
 
-        def some(begin: int) -> NDArray[np.float32]:
+        def some(begin: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             piece = slice(begin, begin + PIECE)
             samples = np.ascontiguousarray(chosen[:, :, piece].swapaxes(0, 1))
-            return place_scatter(samples, pixels[piece], self.patterns, matrices, sharp, gate, weight)
+            return displaced(samples, pixels[piece], self.patterns, matrices, sharp, gate, weight, origin=self.origin)
 
-        return np.concatenate(self._each(some, range(0, pixels.size, PIECE)), axis=1)
+        return np.concatenate([np.stack(each) for each in self._each(some, range(0, pixels.size, PIECE))], axis=2)
 
     def _each(self, work: Callable[[int], R], items: range) -> list[R]:
         if self.threads == 1:
@@ -259,25 +264,43 @@ def window(
             samples[channel] = cube.strip(channel, *rows).samples
     if columns != (0, width):
         samples = np.ascontiguousarray(samples[..., slice(*columns)])
-    origin = np.eye(3)
-    origin[:2, 2] = columns[0], rows[0]
-    return Window(samples, np.linalg.inv(cube.transforms) @ origin, cube.patterns, plan, threads)
+    back = np.asarray(np.linalg.inv(cube.transforms), np.float64)
+    return Window(samples, (columns[0], rows[0]), back, cube.patterns, plan, threads)
 
 
-def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Strip]]:
-    """Return how one pixel was stacked: the plan, and the strip of one pixel of each colour."""
+def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Strip], list[tuple[float, float]]]:
+    """Return how one pixel was stacked.
+
+    Returns
+    -------
+    plan : Plan
+    strips : list of Strip
+        One pixel of each colour.
+    final : list of (float, float)
+        Its value and sigma in the stack, after what follows rejection and combination.
+    """
     _, _, height, width = cube.shape
     rows = max(0, y - HALO), min(height, y + HALO + 1)
     columns = max(0, x - HALO), min(width, x + HALO + 1)
     here = window(cube, plan, rows, columns)
-    flat = np.array([(y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]])
+    place = (y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]
+    workspace = Workspace(len(cube), here.samples[0, 0].size)
+    found, _, _ = here.stack(_common_light(cube), (0, rows[1] - rows[0]), workspace)
+    final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
+    flat = np.array([place])
     chosen = here.at(flat)
-    first = [plan.integrate(Strip(here.samples[c]), c)[0].value for c in range(3)]
+    first = [plan.integrate(Strip(samples), c)[0].value for c, samples in enumerate(here.samples)]
     model, gate, *_ = here.model(np.stack(first))
-    if not gate.reshape(-1)[flat[0]] > 0:
-        return plan, [Strip(samples[:, None]) for samples in chosen]
+    if not gate.reshape(-1)[place] > 0:
+        return plan, [Strip(samples[:, None]) for samples in chosen], final
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
-    return slope, here.slope_strips(chosen, model, gate, flat)
+    return slope, here.slope_strips(chosen, model, gate, flat), final
+
+
+def _common_light(cube: Cube) -> NDArray[np.float64]:
+    frame = cube.frames.used[cube.reference]
+    back = list(np.linalg.inv(cube.transforms))
+    return cfa_sky.common_light(back, cube.patterns[0], cube.shape[2:], (frame.height, frame.width))
 
 
 def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
@@ -287,10 +310,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     in_memory = need <= context.memory_budget // 2
     outputs = Outputs((3, height, width), None if in_memory else context.scratch)
     rows, lanes = _division(cube, context.memory_budget - (need if in_memory else 0), context.workers)
-    frame = cube.frames.used[cube.reference]
-    common = cfa_sky.common_light(
-        list(np.linalg.inv(cube.transforms)), cube.patterns[0], (height, width), (frame.height, frame.width)
-    )
+    common = _common_light(cube)
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
     lock = Lock()
     spare: list[Workspace] = []
