@@ -124,7 +124,7 @@ def own_pixels(field: Field) -> Planes:
         more = {"judged": judged, "share": share, "scale_floor": SIGMA}
         data[:, pixels], variance[:, pixels] = integrate(samples, **more)
     sharp, weight = data.reshape(3, *SHAPE), np.ones((len(cube), 3))
-    moved = displaced(samples, pixels, [PATTERN] * len(cube), field.matrices, sharp, gate, weight)
+    moved = displaced(samples.swapaxes(0, 1), pixels, [PATTERN] * len(cube), field.matrices, sharp, gate, weight)
     data[:, pixels], variance[:, pixels] = centred(data[:, pixels], variance[:, pixels], *moved)
     common = cfa_sky.common_light(field.matrices, PATTERN, SHAPE, SHAPE)
     return cfa_sky.smooth_sky(data.reshape(3, *SHAPE), variance.reshape(3, *SHAPE), gate, common)[0]

@@ -18,6 +18,7 @@ variance after step 3, and step 4 states its own. No colour is invented from ano
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -216,15 +217,42 @@ def place(
     proportion to the local derivative of the blotted median. The model is read between pixels by cubic
     convolution.
     """
-    red_row, red_column = red_at(pattern)
-    forward = checked(matrix)
-    judged, share = np.empty_like(samples), np.empty_like(samples)
-    scale = np.stack([np.asarray(v, np.float64).reshape(3) for v in (noise, gain, offset)])
-    _place(
-        np.ascontiguousarray(samples), np.asarray(pixels, np.int64), forward, np.linalg.inv(forward),
-        red_row, red_column, np.ascontiguousarray(model), gate, steep, scale, float(pixfrac), *origin, judged, share,
+    one = np.asarray(noise, np.float64), np.asarray(gain, np.float64), np.asarray(offset, np.float64)
+    shift, share = place_frames(
+        np.ascontiguousarray(samples)[:, None], pixels, (pattern,), np.asarray(matrix)[None], model, gate, steep,
+        *(np.broadcast_to(each, (1, 3)) for each in one), pixfrac=pixfrac, origin=origin,
     )  # fmt: skip
-    return judged, share
+    judged = (samples + shift[:, 0]) * one[1].astype(np.float32)[:, None] + one[2].astype(np.float32)[:, None]
+    return judged, share[:, 0]
+
+
+def place_frames(
+    samples: Planes, pixels: Pixels, patterns: Sequence[str], matrices: Matrix, model: Planes, gate: Planes,
+    steep: Planes, noise: Matrix, gain: Matrix, offset: Matrix, *, pixfrac: float = PIXFRAC,
+    origin: tuple[int, int] = (0, 0),
+) -> tuple[Planes, Planes]:  # fmt: skip
+    """Do for N frames what `place` does for one.
+
+    Parameters
+    ----------
+    samples : array (3, N, P) float32
+    patterns : N of them; matrices : (N, 3, 3); noise, gain, offset : (N, 3)
+
+    Returns
+    -------
+    shift : array (3, N, P) float32
+        What to add to a sample, in the units of its frame, before it is normalised and judged.
+    share : array (3, N, P) float32
+    """
+    red = np.array([red_at(pattern) for pattern in patterns], np.int64)
+    forward = np.stack([checked(matrix) for matrix in matrices])
+    shift, share = np.empty_like(samples), np.empty_like(samples)
+    _place(
+        np.ascontiguousarray(samples), np.asarray(pixels, np.int64), forward, np.linalg.inv(forward), red,
+        np.ascontiguousarray(model), gate, steep, np.ascontiguousarray(np.stack([noise, gain, offset]), np.float64),
+        float(pixfrac), *origin, shift, share,
+    )  # fmt: skip
+    return shift, share
 
 
 def displacements(matrix: Matrix, pattern: str, colour: int, x: NDArray[Any], y: NDArray[Any]) -> Planes:
@@ -431,8 +459,8 @@ def drops(
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def _place(
-    samples: Any, pixels: Any, matrix: Any, inverse: Any, red_row: int, red_column: int, model: Any,
-    gate: Any, steep: Any, scale: Any, pixfrac: float, left: int, top: int, judged: Any, share: Any,
+    samples: Any, pixels: Any, forward: Any, inverse: Any, red: Any, model: Any, gate: Any, steep: Any,
+    scale: Any, pixfrac: float, left: int, top: int, shift: Any, share: Any,
 ) -> None:
     # in batches, so that all but the reading of the model works on whole vectors
     at, memory, there = np.empty((2, BATCH), np.int64), np.empty((4, BATCH)), np.empty(BATCH)
@@ -440,20 +468,23 @@ def _place(
         count = min(BATCH, pixels.size - begin)
         rows_and_columns(pixels[begin : begin + count], gate.shape[1], at)
         for colour in range(3):
-            drops(
-                at, count, left, top, matrix, inverse, red_row, red_column, colour, model, gate, pixfrac, memory,
-                share[colour, begin:], there,
-            )  # fmt: skip
-            noise = max(scale[0, colour], 1e-20)
             plane = model[colour]
-            for k in range(count):
-                here = plane[np.uintp(at[0, k]), np.uintp(at[1, k])]
-                change = here - there[k]
-                change = change if change == change else 0.0
-                slope = STEEP_TRUST * steep[colour, begin + k] / noise
-                value = samples[colour, begin + k] * scale[1, colour] + scale[2, colour]
-                verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
-                judged[colour, begin + k] = verdict if verdict == verdict else value
+            for f in range(forward.shape[0]):
+                drops(
+                    at, count, left, top, forward[f], inverse[f], red[f, 0], red[f, 1], colour, model, gate, pixfrac,
+                    memory, share[colour, f, begin:], there,
+                )  # fmt: skip
+                noise = max(scale[0, f, colour], 1e-20)
+                gain, offset = scale[1, f, colour], scale[2, f, colour]
+                for k in range(count):
+                    here = plane[np.uintp(at[0, k]), np.uintp(at[1, k])]
+                    change = here - there[k]
+                    change = change if change == change else 0.0
+                    slope = STEEP_TRUST * steep[colour, begin + k] / noise
+                    value = samples[colour, f, begin + k] * gain + offset
+                    verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
+                    moved = (verdict - value) / gain
+                    shift[colour, f, begin + k] = moved if moved == moved else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

@@ -37,7 +37,7 @@ def displaced(
     samples: Planes,
     pixels: Pixels,
     patterns: Sequence[str],
-    matrices: Sequence[Matrix],
+    matrices: Sequence[Matrix] | Matrix,
     model: Planes,
     gate: Planes,
     weight: NDArray[np.float64],
@@ -49,7 +49,7 @@ def displaced(
 
     Parameters
     ----------
-    samples : array (N, 3, P) float32
+    samples : array (3, N, P) float32
         Gathered samples at `pixels`; only where they are missing matters.
     pixels, gate, pixfrac, origin
         As for `cfa.place`.
@@ -131,7 +131,7 @@ def _displaced(
                 )  # fmt: skip
                 for k in range(count):
                     d = there[k] - plane[np.uintp(at[0, k]), np.uintp(at[1, k])]
-                    is_there = d == d and not np.isnan(samples[f, colour, begin + k])
+                    is_there = d == d and not np.isnan(samples[colour, f, begin + k])
                     w = weight[f, colour] * share[k] if is_there else 0.0
                     d = d if is_there else 0.0
                     sums[0, k] += w

@@ -9,9 +9,10 @@ pixel, and judged by a value freed of the slope it sits on. What their places st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any, TypeVar
@@ -31,18 +32,19 @@ from astrobench.steps._plan import Check, Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 # Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
 HALO = 13
 FEWEST_ROWS = 64
 STRIP_BYTES = 160 * 2**20  # taller strips only cost memory
-BYTES_A_SAMPLE = 5  # the sample itself, and on structure its copy, share and shift
 RESULTS: dict[str, type] = {
     "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
     "weight": np.float32, "lower": np.float32, "upper": np.float32,
 }  # fmt: skip
 RESULT_BYTES = 48  # a pixel's results, the model and the gate of structure, and what is smoothed
-PIECE = 4096  # pixels on structure that a thread takes at a time
+PIECE_BYTES = 4 * 2**20  # samples on structure that are placed at a time
+FEWEST_PIXELS = 512
 # Part of a star's light by which samples up to 1.4 px beside their pixel differ: 0.2 to 0.4 for FWHM 2.5 to 3.5 px.
 UNPLACED_SHARE = 0.4
 
@@ -107,41 +109,30 @@ class Window:
         flat = self.samples.reshape(*self.samples.shape[:2], -1)
         return flat if pixels.size == flat.shape[2] else flat[:, :, pixels]
 
-    def slope_strips(
-        self,
-        chosen: NDArray[np.float32],
-        model: NDArray[np.float32],
-        gate: NDArray[np.float32],
-        pixels: NDArray[np.int64],
-    ) -> list[Strip]:
-        """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
-        n, noise = self.plan.normalisation, sample_noise(self.plan)
-        steep = cfa_sky.steepness(model, pixels)
-        shift, share = np.empty_like(chosen), np.empty_like(chosen)
-
-        def one(k: int) -> None:
-            judged, share[:, k] = cfa.place(
-                chosen[:, k], pixels, self.patterns[k], self.matrices[k], model, gate, steep,
-                noise=noise[k], gain=n.gain[k], offset=n.offset[k], origin=self.origin,
-            )  # fmt: skip
-            gain, offset = (v[k].astype(np.float32)[:, None] for v in (n.gain, n.offset))
-            shift[:, k] = (judged - offset) / gain - chosen[:, k]
-
-        self._each(one, range(chosen.shape[1]))
-        return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
-
-    def model(
-        self, plain: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]]:
-        """Return the light to place samples by, how much each pixel is structure, those that are, their samples."""
+    def model(self, plain: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+        """Return the light to place samples by, how much each pixel is structure, and the pixels that are."""
         model = plain.reshape(3, *self.samples.shape[2:]).copy()
         gate = cfa_sky.structure(model, stack_noise(self.plan))
         pixels = np.flatnonzero(gate > 0)
-        chosen = self.at(pixels)
-        if pixels.size:
-            for c, loose in enumerate(_flat(model)):
-                loose[pixels] = _loose(self.plan).integrate(Strip(chosen[c, :, None]), c, self.threads)[0].value
-        return model, gate, pixels, chosen
+        loose, flat = _loose(self.plan), _flat(model)
+
+        def piece(some: NDArray[np.intp]) -> None:
+            for c, samples in enumerate(self.at(some)):
+                flat[c, some] = loose.integrate(Strip(samples[:, None]), c)[0].value
+
+        self._each(piece, self._pieces(pixels))
+        return model, gate, pixels
+
+    def slope_strips(
+        self, model: NDArray[np.float32], gate: NDArray[np.float32], pixels: NDArray[np.intp]
+    ) -> list[Strip]:
+        """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
+        n, chosen = self.plan.normalisation, self.at(pixels)
+        shift, share = cfa.place_frames(
+            chosen, pixels, self.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
+            sample_noise(self.plan), n.gain, n.offset, origin=self.origin,
+        )  # fmt: skip
+        return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
 
     def stack(
         self, common: NDArray[np.float64], rows: tuple[int, int], workspace: Workspace, check: Check | None = None
@@ -167,44 +158,65 @@ class Window:
             whole = Strip(self.samples[c].reshape(count, 1, -1))
             rejected[c], saturated = _in_parts(self.plan, whole, c, inner, _colour(found, c), self.threads, check)
             full.append(saturated)
-        model, gate, pixels, chosen = self.model(found["value"])
-        first, last = (int(v) for v in np.searchsorted(pixels, inner))
-        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
-        strips = self.slope_strips(chosen, model, gate, pixels) if pixels.size else []
-        part: dict[str, NDArray[Any]] = {name: np.empty((3, pixels.size), kind) for name, kind in RESULTS.items()}
-        for c, strip in enumerate(strips):
-            anew, saturated = _in_parts(slope, strip, c, (first, last), _colour(part, c), self.threads, check)
-            before = self.plan.integrate(Strip(strip.samples[:, :, first:last]), c, self.threads, check)[0].rejected
-            for name in RESULTS:
-                found[name][c, pixels] = part[name][c]
-            rejected[c] += anew - before
-            full[c] = np.union1d(np.setdiff1d(full[c], pixels), pixels[saturated])
+        model, gate, pixels = self.model(found["value"])
+        for some, saturated_there, change in self._each(
+            partial(self._place, found, model, gate, inner, check), self._pieces(pixels, *inner)
+        ):
+            rejected += change
+            for c in range(3):
+                full[c] = np.union1d(np.setdiff1d(full[c], some), saturated_there[c])
         sharp, variance = (found[name].reshape(3, height, width) for name in ("value", "variance"))
-        if strips:
-            moved = self._displaced(chosen, pixels, sharp, gate)
-            placed = centred(found["value"][:, pixels], found["variance"][:, pixels], *moved)
-            found["value"][:, pixels], found["variance"][:, pixels] = placed
+        moved = self._each(partial(self._displaced, sharp, variance, gate), self._pieces(pixels))
+        for some, better in zip(self._pieces(pixels), moved, strict=True):
+            found["value"][:, some], found["variance"][:, some] = better
         even, spread = cfa_sky.smooth_sky(sharp, variance, gate, common)
         return found | {"value": _flat(even), "variance": _flat(spread)}, full, rejected
 
+    def _place(
+        self,
+        found: dict[str, NDArray[Any]],
+        model: NDArray[np.float32],
+        gate: NDArray[np.float32],
+        inner: tuple[int, int],
+        check: Check | None,
+        some: NDArray[np.intp],
+    ) -> tuple[NDArray[np.intp], list[NDArray[np.intp]], NDArray[np.int64]]:
+        """Stack some pixels on structure anew; return them, the saturated ones, and the change in what is rejected."""
+        if check is not None:
+            check()
+        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
+        is_counted = inner[0] <= some[0] < inner[1]
+        full, change = [], np.zeros((3, self.samples.shape[1]), np.int64)
+        for c, strip in enumerate(self.slope_strips(model, gate, some)):
+            anew, saturated = slope.integrate(strip, c)
+            if is_counted:
+                lost = (found["low"][c, some] > 0) | (found["high"][c, some] > 0)
+                before, _ = self.plan.integrate(Strip(strip.samples[:, :, lost]), c)
+                change[c] = anew.rejected - before.rejected
+            for name in RESULTS:
+                found[name][c, some] = getattr(anew, name)
+            full.append(some[saturated])
+        return some, full, change
+
     def _displaced(
         self,
-        chosen: NDArray[np.float32],
-        pixels: NDArray[np.intp],
         sharp: NDArray[np.float32],
+        variance: NDArray[np.float32],
         gate: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """Return mean and spread of `displaced` for the pixels on structure, (2, 3, P)."""
-        matrices, weight = list(self.matrices), self.plan.normalisation.weight
+        some: NDArray[np.intp],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return value and variance of some pixels on structure, freed of where their samples fell."""
+        weight = self.plan.normalisation.weight
+        moved = displaced(self.at(some), some, self.patterns, self.matrices, sharp, gate, weight, origin=self.origin)
+        return centred(_flat(sharp)[:, some], _flat(variance)[:, some], *moved)
 
-        def some(begin: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            piece = slice(begin, begin + PIECE)
-            samples = np.ascontiguousarray(chosen[:, :, piece].swapaxes(0, 1))
-            return displaced(samples, pixels[piece], self.patterns, matrices, sharp, gate, weight, origin=self.origin)
+    def _pieces(self, pixels: NDArray[np.intp], *cuts: int) -> list[NDArray[np.intp]]:
+        """Divide ascending pixels so that what is made of the samples of a piece stays small, and at some pixels."""
+        size = max(FEWEST_PIXELS, PIECE_BYTES // (12 * self.samples.shape[1]))
+        parts = np.split(pixels, np.searchsorted(pixels, cuts))
+        return [part[begin : begin + size] for part in parts for begin in range(0, part.size, size)]
 
-        return np.concatenate([np.stack(each) for each in self._each(some, range(0, pixels.size, PIECE))], axis=2)
-
-    def _each(self, work: Callable[[int], R], items: range) -> list[R]:
+    def _each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         if self.threads == 1:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -288,13 +300,12 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Str
     found, _, _ = here.stack(_common_light(cube), (0, rows[1] - rows[0]), workspace)
     final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
     flat = np.array([place])
-    chosen = here.at(flat)
     first = [plan.integrate(Strip(samples), c)[0].value for c, samples in enumerate(here.samples)]
-    model, gate, *_ = here.model(np.stack(first))
+    model, gate, _ = here.model(np.stack(first))
     if not gate.reshape(-1)[place] > 0:
-        return plan, [Strip(samples[:, None]) for samples in chosen], final
+        return plan, [Strip(samples[:, None]) for samples in here.at(flat)], final
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
-    return slope, here.slope_strips(chosen, model, gate, flat), final
+    return slope, here.slope_strips(model, gate, flat), final
 
 
 def _common_light(cube: Cube) -> NDArray[np.float64]:
@@ -345,7 +356,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
 def _division(cube: Cube, budget: int, workers: int) -> tuple[int, int]:
     """Return the rows of a strip and how many strips are worked on at a time."""
     count, _, height, width = cube.shape
-    line = 3 * width * (count * BYTES_A_SAMPLE + RESULT_BYTES)
+    line = 3 * width * (4 * count + RESULT_BYTES)
     for lanes in range(workers, 0, -1):
         rows = min(budget // lanes // line, STRIP_BYTES // line) - 2 * HALO
         if rows >= FEWEST_ROWS or lanes == 1:
