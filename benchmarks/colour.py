@@ -110,7 +110,8 @@ def own_pixels(field: Field) -> Planes:
     cube = np.stack([cfa.gather(raw, PATTERN, matrix, SHAPE) for raw, matrix in frames])
     flat = cube.reshape(len(cube), 3, -1)
     data, variance = integrate(flat)
-    gate = cfa_sky.structure(data.reshape(3, *SHAPE), np.sqrt(np.nanmedian(variance, axis=1)))
+    noise = np.sqrt(np.nanmedian(variance, axis=1))
+    gate = cfa_sky.structure(data.reshape(3, *SHAPE), noise, [SIGMA] * 3)
     pixels = np.flatnonzero(gate > 0)
     samples = np.ascontiguousarray(flat[:, :, pixels])
     for _ in range(2):

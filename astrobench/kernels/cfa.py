@@ -35,7 +35,6 @@ PIXFRAC = 1.0  # side of a drop on structure [source px]: smaller ones weigh fra
 BATCH = 256  # pixels
 SAMPLE_REACH = 3  # rows; the nearest pixel of a colour lies at most 2 px away
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
-SHARP_FROM, SHARP_ABOVE = 3.0, 6.0  # range of the smoothed model over 3 x 3 pixels, in sigma of the model
 STEEP_TRUST = 0.5  # part of the model's range that counts as noise of a sample on a slope
 # Error in star cores over that of bilinear debayering: about 1 where 0.7 is left, 1.4 at 0.94 (FWHM 2.5 px).
 FAST = {"contract", "nsz"}  # keeps NaN and infinity meaningful
@@ -485,28 +484,3 @@ def _place(
                     verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
                     moved = (verdict - value) / gain
                     shift[colour, f, begin + k] = moved if moved == moved else 0.0
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _steps(smooth: Any, scale: Any, gate: Any) -> None:
-    """Raise one row of the gate where the three rows of `smooth` around it differ."""
-    width = gate.size
-    low, high = np.empty(width, np.float32), np.empty(width, np.float32)
-    for x in range(width):
-        a, b, c = smooth[0, x], smooth[1, x], smooth[2, x]
-        least = a if a < b else b
-        most = b if a < b else a
-        low[x] = least if least < c else c
-        high[x] = most if most > c else c
-    for x in range(2, width - 2):
-        least = low[x - 1] if low[x - 1] < low[x] else low[x]
-        least = least if least < low[x + 1] else low[x + 1]
-        most = high[x - 1] if high[x - 1] > high[x] else high[x]
-        most = most if most > high[x + 1] else high[x + 1]
-        t = ((most - least) * scale - np.float32(SHARP_FROM)) / np.float32(SHARP_ABOVE - SHARP_FROM)
-        t = t if t > 0 else np.float32(0)
-        t = t if t < 1 else np.float32(1)
-        t = t * t * (np.float32(3) - np.float32(2) * t)
-        gate[x] = t if t > gate[x] else gate[x]
-
-

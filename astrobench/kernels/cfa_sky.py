@@ -9,37 +9,42 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from astrobench.kernels.cfa import FAST, Matrix, Pixels, Planes, _address, _apply, _steps, red_at
+from astrobench.kernels.cfa import FAST, Matrix, Pixels, Planes, _address, _apply, red_at
 
+SLOPE = (3.0, 6.0)  # range of the smoothed model over 3 x 3 pixels [sigma]: structure begins, and is full
+SAMPLE_SLOPE = 0.25  # of a sample's noise is the least sigma for that: a lower slope misleads no judgement
+BEND = (0.8, 1.6)  # the smoothed model less its mean over 3 x 3 pixels; of pure noise 0.24 [sigma]
 FAINTEST_GATE = np.float32(0.05)  # less counts as none, which leaves a fifth of the pixels to place
 
 
-def structure(model: Planes, noise: ArrayLike) -> Planes:
-    """Find where the light changes from pixel to pixel by more than the noise.
+def structure(model: Planes, noise: ArrayLike, sample_noise: ArrayLike) -> Planes:
+    """Find where it matters that samples lie beside their pixels.
 
     Parameters
     ----------
     model : array (3, h, w) float32
         Stack of the gathered samples; NaN = no data.
-    noise : (3,)
-        Sigma of one pixel of the model on plain sky, per colour (root of the median variance).
+    noise, sample_noise : (3,)
+        Sigma of one pixel of the model and of one sample on plain sky, per colour.
 
     Returns
     -------
     array (h, w) float32
         0 on plain sky (to be smoothed), 1 on structure (to be kept sharp), between at its rim; one map for
-        the three colours, so that no star gets a coloured rim. About 1 % of a pure noise field exceeds 0.1.
+        the three colours, so that no star gets a coloured rim. Less than 1 % of a pure noise field exceeds 0.1.
 
     Notes
     -----
-    The model is smoothed with [1 2 1] x [1 2 1] / 16; its range over 3 x 3 pixels runs through a smooth step
-    from 3 to 6 sigma; the largest of the colours is widened by one pixel and averaged over 3 x 3.
+    The model is smoothed with [1 2 1] x [1 2 1] / 16. Where it bends, means of samples from around a pixel are
+    wrong: its difference from its mean over 3 x 3 counts. Where it is steep a good sample looks like an outlier: its
+    range over 3 x 3 counts, but in a deep stack only what a sample's own noise does not hide. Both run through a
+    smooth step; the largest of the colours is widened by one pixel and averaged over 3 x 3.
     """
-    sigma = np.maximum(np.asarray(noise, np.float32).reshape(3), np.float32(1e-20))
+    sigma = np.maximum(np.asarray(noise, np.float64).reshape(3), 1e-20)
+    slope = np.maximum(sigma, SAMPLE_SLOPE * np.asarray(sample_noise, np.float64).reshape(3))
     gate = np.zeros(model.shape[1:], np.float32)
-    _structure(np.ascontiguousarray(model, np.float32), sigma, gate)
+    _structure(np.ascontiguousarray(model, np.float32), np.stack([1 / slope, 1 / sigma]).astype(np.float32), gate)
     return np.asarray(_widen(gate))
-
 
 
 def steepness(model: Planes, pixels: Pixels) -> Planes:
@@ -148,7 +153,7 @@ def _steepness(model: Any, pixels: Any, steep: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _structure(model: Any, noise: Any, gate: Any) -> None:
+def _structure(model: Any, scale: Any, gate: Any) -> None:
     channels, height, width = model.shape
     smooth = np.zeros((3, width), np.float32)
     column = np.empty(width, np.float32)
@@ -162,8 +167,33 @@ def _structure(model: Any, noise: Any, gate: Any) -> None:
             for x in range(1, width - 1):
                 line[x] = quarter * (column[x - 1] + column[x] + column[x] + column[x + 1])
             if y >= 3:
-                _steps(smooth, np.float32(1.0) / noise[c], gate[y - 1])
+                _changes(smooth[(y - 2) % 3], smooth[(y - 1) % 3], line, scale[0, c], scale[1, c], gate[y - 1])
 
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _changes(above: Any, middle: Any, below: Any, slope: Any, bend: Any, gate: Any) -> None:
+    """Raise one row of the gate where the three smoothed rows around it are steep or bend."""
+    width = gate.size
+    low, high, total = np.empty((3, width), np.float32)
+    for x in range(width):
+        a, b, c = above[x], middle[x], below[x]
+        low[x] = min(min(a, b), c)
+        high[x] = max(max(a, b), c)
+        total[x] = a + b + c
+    ninth = np.float32(1 / 9)
+    for x in range(2, width - 2):
+        least = min(min(low[x - 1], low[x]), low[x + 1])
+        most = max(max(high[x - 1], high[x]), high[x + 1])
+        bent = abs(middle[x] - ninth * (total[x - 1] + total[x] + total[x + 1]))
+        t = max(_ramp((most - least) * slope, SLOPE), _ramp(bent * bend, BEND))
+        gate[x] = max(gate[x], t * t * (np.float32(3) - np.float32(2) * t))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _ramp(value: Any, ends: Any) -> Any:
+    t = (value - np.float32(ends[0])) / np.float32(ends[1] - ends[0])
+    t = t if t > 0 else np.float32(0)  # what is not known is plain sky
+    return t if t < 1 else np.float32(1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

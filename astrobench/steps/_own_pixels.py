@@ -112,7 +112,7 @@ class Window:
     def model(self, plain: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
         """Return the light to place samples by, how much each pixel is structure, and the pixels that are."""
         model = plain.reshape(3, *self.samples.shape[2:]).copy()
-        gate = cfa_sky.structure(model, stack_noise(self.plan))
+        gate = cfa_sky.structure(model, stack_noise(self.plan), np.median(sample_noise(self.plan), axis=0))
         pixels = np.flatnonzero(gate > 0)
         loose, flat = _loose(self.plan), _flat(model)
 

@@ -139,7 +139,8 @@ def stack(raws, matrices, pixfrac=cfa.PIXFRAC):  # type: ignore[no-untyped-def]
     """The four steps without rejection."""
     cube = np.stack([cfa.gather(r, "GRBG", m, (80, 80)) for r, m in zip(raws, matrices, strict=True)])
     data, variance = combine(cube, np.ones_like(cube), SIGMA**2)
-    gate = cfa_sky.structure(data, np.sqrt(np.nanmedian(variance, axis=(1, 2))))
+    noise = np.sqrt(np.nanmedian(variance, axis=(1, 2)))
+    gate = cfa_sky.structure(data, noise, np.sqrt(len(cube)) * noise)
     pixels = np.flatnonzero(gate > 0)
     steep = cfa_sky.steepness(data, pixels)
     active = np.ascontiguousarray(cube.reshape(len(cube), 3, -1)[:, :, pixels])
@@ -218,9 +219,9 @@ def test_a_star_seen_at_different_places_is_no_outlier_and_a_cosmic_ray_is() -> 
 def test_plain_sky_opens_the_gate_almost_nowhere_and_a_star_opens_it_wide() -> None:
     rng = np.random.default_rng(6)
     model = rng.normal(SKY, 5, (3, 200, 200)).astype(np.float32)
-    assert (cfa_sky.structure(model, [5, 5, 5]) > 0.1).mean() < 0.02
+    assert (cfa_sky.structure(model, [5, 5, 5], [25, 25, 25]) > 0.1).mean() < 0.02
     model[1, 100, 100] += 400
-    gate = cfa_sky.structure(model, [5, 5, 5])
+    gate = cfa_sky.structure(model, [5, 5, 5], [25, 25, 25])
     assert (gate[99:102, 99:102] == 1).all()
 
 
