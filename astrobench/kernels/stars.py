@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from astrobench.kernels import star_filter, star_shape
+from astrobench.kernels.neighbours import pairs_within
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -350,9 +350,10 @@ def _without_doubles(index: NDArray[np.int64], table: F64, major: F64) -> NDArra
         return index
     places = table[index][:, [star_shape.X, star_shape.Y]]
     reach = max(1.5, float(np.sqrt(np.median(major[index]))))
-    pairs = cKDTree(places).query_pairs(reach, output_type="ndarray")
+    near = pairs_within(places, places, reach)
     keep = np.ones(index.size, bool)
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
+    for k in np.flatnonzero(near.first < near.second):
+        first, second = near.first[k], near.second[k]
         if keep[first]:
             keep[second] = False
     return index[keep]
