@@ -16,6 +16,8 @@ from astrobench.image import Image
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+STRIP = 64  # rows at once: what they need stays in the cache
+
 # Cards that may be told to everybody, and the words they get in a picture.
 TOLD = {
     "OBJECT": "object",
@@ -49,10 +51,13 @@ def to_picture(image: Image) -> Picture:
     from PIL import Image as PillowImage
 
     values = display_values(image)
-    eight = (np.nan_to_num(values) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    if eight.shape[0] == 1:
-        return PillowImage.fromarray(eight[0])
-    return PillowImage.fromarray(np.ascontiguousarray(np.moveaxis(eight, 0, -1)))
+    channels, height, width = values.shape
+    eight = np.empty((height, width, channels), np.uint8)
+    for start in range(0, height, STRIP):
+        rows = slice(start, start + STRIP)
+        levels = np.nan_to_num(values[:, rows]) * np.float32(255) + np.float32(0.5)
+        eight[rows] = np.moveaxis(levels.astype(np.uint8), 0, -1)
+    return PillowImage.fromarray(eight[:, :, 0] if channels == 1 else eight)
 
 
 def story(image: Image, private: bool) -> dict[str, Any]:

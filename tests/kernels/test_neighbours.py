@@ -10,9 +10,7 @@ from astrobench.kernels.neighbours import count_within, nearest_few, pairs_withi
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(0, 300), st.integers(0, 300), st.integers(1, 4), st.floats(0.01, 60), st.integers(0, 2**31)
-)
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 4), st.floats(0.01, 60), st.integers(0, 2**31))
 def test_the_pairs_within_a_radius_are_those_of_a_tree(n: int, m: int, axes: int, radius: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     points, others = random.uniform(0, 100, (n, axes)), random.uniform(0, 100, (m, axes))
