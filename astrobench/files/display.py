@@ -68,11 +68,13 @@ def story(image: Image, private: bool) -> dict[str, Any]:
     """
     told: dict[str, Any] = {"software": f"astrobench {_version()}"}
     names = TOLD if private else {**TOLD, **TOLD_IF_ASKED}
-    if image.header is not None:
-        for card, word in names.items():
-            value = image.header.get(card)
-            if isinstance(value, str | int | float) and value != "":
-                told[word] = value
+    cards: dict[str, Any] = {}
+    for keyword, value, _ in image.cards():
+        cards.setdefault(keyword, value)
+    for card, word in names.items():
+        value = cards.get(card)
+        if isinstance(value, str | int | float) and value != "":
+            told[word] = value
     if image.history:
         told["steps"] = [line for line in image.history if not (private and is_private_text(line))]
     if image.recipe:
