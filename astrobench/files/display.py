@@ -46,10 +46,8 @@ def display_values(image: Image) -> NDArray[np.float32]:
     return autostretch(image.data)
 
 
-def to_picture(image: Image) -> Picture:
-    """Return an 8-bit Pillow picture, row 0 on top; pixels without data are black."""
-    from PIL import Image as PillowImage
-
+def to_bytes(image: Image) -> NDArray[np.uint8]:
+    """Return the picture as (H, W, C) bytes, row 0 on top; pixels without data are black."""
     values = display_values(image)
     channels, height, width = values.shape
     eight = np.empty((height, width, channels), np.uint8)
@@ -57,7 +55,15 @@ def to_picture(image: Image) -> Picture:
         rows = slice(start, start + STRIP)
         levels = np.nan_to_num(values[:, rows]) * np.float32(255) + np.float32(0.5)
         eight[rows] = np.moveaxis(levels.astype(np.uint8), 0, -1)
-    return PillowImage.fromarray(eight[:, :, 0] if channels == 1 else eight)
+    return eight
+
+
+def to_picture(image: Image) -> Picture:
+    """Return an 8-bit Pillow picture, row 0 on top; pixels without data are black."""
+    from PIL import Image as PillowImage
+
+    eight = to_bytes(image)
+    return PillowImage.fromarray(eight[:, :, 0] if eight.shape[2] == 1 else eight)
 
 
 def story(image: Image, private: bool) -> dict[str, Any]:
