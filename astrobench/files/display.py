@@ -16,6 +16,8 @@ from astrobench.image import Image
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+STRIP = 64  # rows at once: what they need stays in the cache
+
 # Cards that may be told to everybody, and the words they get in a picture.
 TOLD = {
     "OBJECT": "object",
@@ -44,15 +46,24 @@ def display_values(image: Image) -> NDArray[np.float32]:
     return autostretch(image.data)
 
 
+def to_bytes(image: Image) -> NDArray[np.uint8]:
+    """Return the picture as (H, W, C) bytes, row 0 on top; pixels without data are black."""
+    values = display_values(image)
+    channels, height, width = values.shape
+    eight = np.empty((height, width, channels), np.uint8)
+    for start in range(0, height, STRIP):
+        rows = slice(start, start + STRIP)
+        levels = np.nan_to_num(values[:, rows]) * np.float32(255) + np.float32(0.5)
+        eight[rows] = np.moveaxis(levels.astype(np.uint8), 0, -1)
+    return eight
+
+
 def to_picture(image: Image) -> Picture:
     """Return an 8-bit Pillow picture, row 0 on top; pixels without data are black."""
     from PIL import Image as PillowImage
 
-    values = display_values(image)
-    eight = (np.nan_to_num(values) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    if eight.shape[0] == 1:
-        return PillowImage.fromarray(eight[0])
-    return PillowImage.fromarray(np.ascontiguousarray(np.moveaxis(eight, 0, -1)))
+    eight = to_bytes(image)
+    return PillowImage.fromarray(eight[:, :, 0] if eight.shape[2] == 1 else eight)
 
 
 def story(image: Image, private: bool) -> dict[str, Any]:
@@ -63,11 +74,13 @@ def story(image: Image, private: bool) -> dict[str, Any]:
     """
     told: dict[str, Any] = {"software": f"astrobench {_version()}"}
     names = TOLD if private else {**TOLD, **TOLD_IF_ASKED}
-    if image.header is not None:
-        for card, word in names.items():
-            value = image.header.get(card)
-            if isinstance(value, str | int | float) and value != "":
-                told[word] = value
+    cards: dict[str, Any] = {}
+    for keyword, value, _ in image.cards():
+        cards.setdefault(keyword, value)
+    for card, word in names.items():
+        value = cards.get(card)
+        if isinstance(value, str | int | float) and value != "":
+            told[word] = value
     if image.history:
         told["steps"] = [line for line in image.history if not (private and is_private_text(line))]
     if image.recipe:

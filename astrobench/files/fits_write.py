@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from astrobench.files.beside import written_beside
 from astrobench.files.cards import BLOCK
+from astrobench.files.header_cards import header_bytes
 from astrobench.files.private import is_private_card, is_private_text, without_serial
 
 if TYPE_CHECKING:
-    from astropy.io.fits import Header
+    from astrobench.image import Card, Image
 
-    from astrobench.image import Image
+Fields = dict[str, tuple[Any, str]]  # value and comment by keyword, in the order of the header
 
 WRITTEN_AT_ONCE = 1 << 22  # bytes; a picture that lies in a scratch file is never in memory as a whole
 HISTORY_WIDTH = 70
@@ -56,26 +57,23 @@ def write_fits(path: Path, image: Image, *, private: bool = True) -> None:
     Nothing of the moment or the computer is written: the same image gives the same bytes.
     """
     with written_beside(path) as beside, beside.open("wb") as file:
-        _write_array(file, image.data, _primary_header(image, private))
+        _write_array(file, image.data, *_primary_header(image, private))
         for name, array in image.maps():
             _write_array(file, array, _map_header(image, name))
         if image.recipe is not None:
             _write_recipe(file, image.recipe)
 
 
-def _write_array(file: BinaryIO, array: NDArray[Any], header: Header) -> None:
-    """Write one HDU: header, big-endian words, zeros up to the next block."""
+def _write_array(file: BinaryIO, array: NDArray[Any], fields: Fields, texts: Iterable[Card] = ()) -> None:
+    """Write one HDU: its kind, its form, the other cards, big-endian words, zeros up to the next block."""
     stored = array[0] if array.shape[0] == 1 else array
     unsigned = stored.dtype == np.uint16
     words = np.dtype(">u2" if unsigned else stored.dtype.newbyteorder(">"))
-    header.set("BITPIX", {"f": -8, "i": 8, "u": 8}[words.kind] * words.itemsize)
-    header.set("NAXIS", stored.ndim)
-    for i, length in enumerate(reversed(stored.shape), 1):
-        header.set(f"NAXIS{i}", length, after="NAXIS" if i == 1 else f"NAXIS{i - 1}")
-    if unsigned:
-        header.set("BZERO", 32768)
-        header.set("BSCALE", 1)
-    file.write(header.tostring().encode("ascii"))
+    kind, *others = fields.items()
+    form: Fields = {"BITPIX": ({"f": -8, "i": 8, "u": 8}[words.kind] * words.itemsize, ""), "NAXIS": (stored.ndim, "")}
+    form.update({f"NAXIS{i}": (length, "") for i, length in enumerate(reversed(stored.shape), 1)})
+    scale: Fields = {"BZERO": (32768, ""), "BSCALE": (1, "")} if unsigned else {}
+    file.write(header_bytes([*_cards(dict([kind]) | form | dict(others)), *texts, *_cards(scale)]))
     for part in _blocks(stored):
         block = part.astype(words)
         if unsigned:
@@ -93,51 +91,42 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
             yield plane[start : start + rows]
 
 
-def _primary_header(image: Image, private: bool) -> Header:
-    from astropy.io.fits import Header
+def _cards(fields: Fields) -> list[Card]:
+    return [(keyword, value, comment) for keyword, (value, comment) in fields.items()]
 
-    header = Header()
-    header["SIMPLE"] = (True, "conforms to the FITS standard")
-    header["BITPIX"] = -32
-    header["NAXIS"] = 3
-    header["EXTEND"] = True
+
+def _primary_header(image: Image, private: bool) -> tuple[Fields, list[Card]]:
+    """Return what the primary header says besides the form of the array, and its COMMENT and HISTORY."""
+    header: Fields = {"SIMPLE": (True, "conforms to the FITS standard"), "EXTEND": (True, "")}
     header["CREATOR"] = ("astrobench", "made this picture")
-    header["BUNIT"] = "adu" if image.unit == "ADU" else ""
+    header["BUNIT"] = ("adu" if image.unit == "ADU" else "", "")
     if image.unit == "display":
         header["STRETCHD"] = (True, "display values from 0 to 1")
-    rows = str(image.header.get("ROWORDER", "TOP-DOWN")) if image.header is not None else "TOP-DOWN"
+    cards = image.cards()
+    rows = next((str(value) for keyword, value, _ in cards if keyword == "ROWORDER"), "TOP-DOWN")
     header["ROWORDER"] = (rows, "which row is stored first")
-    if image.header is not None:
-        _add_kept_cards(header, image, private)
+    _add_kept_cards(header, image, private)
     _add_wcs(header, image)
+    texts: list[Card] = [] if private else [card for card in cards if card[0] == "COMMENT"]
     for line in image.history:
         if not (private and is_private_text(line)):
-            for chunk in history_chunks(line):
-                header.add_history(chunk)
-    return header
+            texts.extend(("HISTORY", chunk, "") for chunk in history_chunks(line))
+    return header, texts
 
 
-def _add_kept_cards(header: Header, image: Image, private: bool) -> None:
+def _add_kept_cards(header: Fields, image: Image, private: bool) -> None:
     """Copy the cards worth keeping, with their comments, in their order."""
-    assert image.header is not None
-    for card in image.header.cards:
-        keyword = card.keyword
+    for keyword, value, comment in image.cards():
         if not keyword or keyword in header or keyword.startswith(("NAXIS", "TTYPE", "TFORM")):
             continue
         if f" {keyword} " in _STRUCTURE or (image.wcs is not None and _WCS_CARD.match(keyword)):
             continue
         if private and is_private_card(keyword):
             continue
-        value = without_serial(keyword, card.value) if private else card.value
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header.append((keyword, value, card.comment), end=True)
-    if not private:
-        for line in image.header.get("COMMENT", []):
-            header.add_comment(str(line))
+        header[keyword] = (without_serial(keyword, value) if private else value, comment)
 
 
-def _add_wcs(header: Header, image: Image) -> None:
+def _add_wcs(header: Fields, image: Image) -> None:
     if image.wcs is None:
         return
     with warnings.catch_warnings():
@@ -148,40 +137,23 @@ def _add_wcs(header: Header, image: Image) -> None:
             header[card.keyword] = (card.value, card.comment)
 
 
-def _map_header(image: Image, name: str) -> Header:
-    from astropy.io.fits import Header
-
-    header = Header()
-    header["XTENSION"] = ("IMAGE", "image extension")
-    header["BITPIX"] = 8
-    header["NAXIS"] = 2
-    header["PCOUNT"] = 0
-    header["GCOUNT"] = 1
-    header["EXTNAME"] = name.upper()
+def _map_header(image: Image, name: str) -> Fields:
+    header: Fields = {"XTENSION": ("IMAGE", "image extension"), "PCOUNT": (0, ""), "GCOUNT": (1, "")}
+    header["EXTNAME"] = (name.upper(), "")
     if name == "variance":
-        header["BUNIT"] = "adu2" if image.unit == "ADU" else ""
+        header["BUNIT"] = ("adu2" if image.unit == "ADU" else "", "")
     _add_wcs(header, image)
     return header
 
 
 def _write_recipe(file: BinaryIO, recipe: str) -> None:
     """Write the recipe as the one text of a table, which every FITS tool can show."""
-    from astropy.io.fits import Header
-
     content = json.dumps(json.loads(recipe)).encode("ascii")
-    header = Header()
-    header["XTENSION"] = ("BINTABLE", "binary table extension")
-    header["BITPIX"] = 8
-    header["NAXIS"] = 2
-    header["NAXIS1"] = len(content)
-    header["NAXIS2"] = 1
-    header["PCOUNT"] = 0
-    header["GCOUNT"] = 1
-    header["TFIELDS"] = 1
-    header["TTYPE1"] = (RECIPE, "JSON")
-    header["TFORM1"] = f"{len(content)}A"
-    header["EXTNAME"] = RECIPE
-    file.write(header.tostring().encode("ascii"))
+    header: Fields = {"XTENSION": ("BINTABLE", "binary table extension"), "BITPIX": (8, ""), "NAXIS": (2, "")}
+    header |= {"NAXIS1": (len(content), ""), "NAXIS2": (1, ""), "PCOUNT": (0, ""), "GCOUNT": (1, "")}
+    header |= {"TFIELDS": (1, ""), "TTYPE1": (RECIPE, "JSON"), "TFORM1": (f"{len(content)}A", "")}
+    header["EXTNAME"] = (RECIPE, "")
+    file.write(header_bytes(_cards(header)))
     file.write(content + bytes(-len(content) % BLOCK))
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.special import gammainc, gammaln
 
 from astrobench.kernels.match_triangles import hypotheses, matrices, triangles
+from astrobench.kernels.neighbours import count_within, pairs_within
 from astrobench.kernels.transform import Model, apply, fit_transform, why_impossible
 
 F64 = NDArray[np.float64]
@@ -179,7 +179,6 @@ class _Pairing:
             scale,
             shift_only,
         )
-        self.tree = cKDTree(dst)
         self.density = len(dst) / (dst_shape[0] * dst_shape[1])
 
     def best(self, candidates: F64) -> _Found | None:
@@ -224,13 +223,13 @@ class _Pairing:
             & (mapped[:, 1] < height + tolerance)
         )
         index = np.flatnonzero(inside)
-        distance, partner = self.tree.query(mapped[index], distance_upper_bound=tolerance)
-        near = np.isfinite(distance)
-        index, distance, partner = index[near], distance[near], partner[near]
-        order = np.argsort(distance, kind="stable")
-        _, first = np.unique(partner[order], return_index=True)
-        chosen = order[first]
-        return index[chosen], partner[chosen], distance[chosen], int(inside.sum())
+        near = pairs_within(mapped[index], self.dst, tolerance)
+        order = np.argsort(near.distance, kind="stable")
+        # The nearest partner of each star, then the nearest star of each partner.
+        order = order[np.unique(near.first[order], return_index=True)[1]]
+        order = order[np.argsort(near.distance[order], kind="stable")]
+        chosen = order[np.unique(near.second[order], return_index=True)[1]]
+        return index[near.first[chosen]], near.second[chosen], near.distance[chosen], len(index)
 
 
 def _similarity(src: F64, dst: F64, mirrored: bool) -> tuple[F64, float]:
@@ -263,8 +262,7 @@ def _shifted(start: F64, src: F64, dst: F64, reach: float) -> F64:
         return np.empty((0, 3, 3))
     cell = 12.0
     best: list[F64] = []
-    tree = cKDTree(difference)
-    votes = tree.query_ball_point(difference, cell / 2, return_length=True)
+    votes = count_within(difference, cell / 2)
     for k in np.argsort(-votes, kind="stable"):
         if all(np.abs(difference[k] - other).max() > cell / 2 for other in best):
             best.append(difference[k])

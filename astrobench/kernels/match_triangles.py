@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+
+from astrobench.kernels.neighbours import count_within, nearest_few, pairs_within
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -62,7 +63,7 @@ def triangles(
     rows = []
     for chosen in levels:
         count = min(neighbours, len(chosen) - 1)
-        near = cKDTree(xy[chosen]).query(xy[chosen], count + 1)[1][:, 1:]
+        near = nearest_few(xy[chosen], count)
         first, second = np.array(list(combinations(range(count), 2))).T
         star = np.repeat(np.arange(len(chosen)), len(first))
         rows.append(chosen[np.stack([star, near[:, first].ravel(), near[:, second].ravel()], axis=1)])
@@ -98,10 +99,7 @@ def _vote(
     weights = np.array([1.0, 1.0, 10 * KEY_RADIUS, KEY_RADIUS / max((high - low) / 2 + 0.01, 1e-3)])
     shift = np.array([0, 0, 0, (low + high) / 2])
     flip = np.array([1, 1, -1 if mirrored else 1, 1])
-    near = cKDTree((here.keys * flip + shift) * weights).sparse_distance_matrix(
-        cKDTree(there.keys * weights), 1.3 * KEY_RADIUS, output_type="ndarray"
-    )
-    i, j = near["i"], near["j"]
+    i, j, _ = pairs_within((here.keys * flip + shift) * weights, there.keys * weights, 1.3 * KEY_RADIUS)
     p, q = here.corners[i], there.corners[j]
     p = np.conj(p) if mirrored else p
     p0, q0 = p.mean(axis=1, keepdims=True), q.mean(axis=1, keepdims=True)
@@ -117,14 +115,13 @@ def _vote(
     ends = np.conj(ends) if mirrored else ends
     mapped = a[:, None] * ends + b[:, None]
     space = np.stack([mapped[:, 0].real, mapped[:, 0].imag, mapped[:, 1].real, mapped[:, 1].imag], axis=1)
-    tree = cKDTree(space)
-    votes = tree.query_ball_point(space, VOTE_RADIUS, return_length=True)
+    votes = count_within(space, VOTE_RADIUS)
     chosen: list[int] = []
     taken = np.zeros(len(space), bool)
     for k in np.argsort(-votes, kind="stable"):
         if taken[k]:
             continue
-        members = tree.query_ball_point(space[k], VOTE_RADIUS)
+        members = pairs_within(space[k : k + 1], space, VOTE_RADIUS).second
         taken[members] = True
         chosen.append(int(k))
         a[k], b[k] = a[members].mean(), b[members].mean()

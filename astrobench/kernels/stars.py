@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from astrobench.kernels import star_filter, star_shape
+from astrobench.kernels.medians import median
+from astrobench.kernels.neighbours import pairs_within
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -37,12 +38,8 @@ GAUSSIAN_FOURTH = 1.997
 FOURTH_MOMENT = np.array(
     [1.997, 2.0203, 2.0359, 2.0554, 2.0749, 2.0904, 2.1136, 2.1301, 2.1519, 2.1822, 2.2271, 2.2517]
 )
-FWHM_FACTOR = np.array(
-    [1.0, 0.9841, 0.9731, 0.9593, 0.9452, 0.9339, 0.9166, 0.9042, 0.8873, 0.8634, 0.8265, 0.8055]
-)
-FLUX_FACTOR = np.array(
-    [1.0, 1.0142, 1.0246, 1.0392, 1.0559, 1.0709, 1.0967, 1.1179, 1.1505, 1.2066, 1.3230, 1.4128]
-)
+FWHM_FACTOR = np.array([1.0, 0.9841, 0.9731, 0.9593, 0.9452, 0.9339, 0.9166, 0.9042, 0.8873, 0.8634, 0.8265, 0.8055])
+FLUX_FACTOR = np.array([1.0, 1.0142, 1.0246, 1.0392, 1.0559, 1.0709, 1.0967, 1.1179, 1.1505, 1.2066, 1.3230, 1.4128])
 # With u = blur variance over seen variance and x = seen fourth moment - 1.997: the excess before the blur
 # from (x, x u, x u^2, x u^3, u^2, u^3), and with that x the variance it added over its own from
 # (1, u, u^2, x, x u, x u^2).
@@ -209,11 +206,14 @@ def _select(stars: Stars, which: NDArray[np.int64] | NDArray[np.bool_] | slice) 
 
 def _levels(mesh: F64, width: int) -> F32:
     """Enlarge the mesh along x to the full width."""
+    if mesh.shape[1] == 1:
+        return np.repeat(mesh.astype(np.float32), width, axis=1)
     centres = (np.arange(mesh.shape[1]) + 0.5) * SKY_BOX - 0.5
-    levels = np.empty((len(mesh), width), np.float32)
-    for row, line in zip(mesh, levels, strict=True):
-        line[:] = np.interp(np.arange(width), centres, row)
-    return levels
+    x = np.clip(np.arange(width), centres[0], centres[-1])
+    left = np.minimum(np.searchsorted(centres, x, side="right") - 1, len(centres) - 2)
+    slopes = np.diff(mesh, axis=1) / SKY_BOX
+    levels = np.take(slopes, left, axis=1) * (x - centres[left]) + np.take(mesh, left, axis=1)
+    return np.ascontiguousarray(levels, np.float32)
 
 
 def _window(fwhm: float) -> tuple[float, float]:
@@ -244,7 +244,7 @@ def _maxima(
     sample = filtered[::step, ::step][np.isfinite(image[::step, ::step])]
     if sample.size == 0:
         return np.empty((0, 2), np.int64), np.empty(0)
-    noise = max(MAD_TO_SIGMA * float(np.median(np.abs(sample - np.median(sample)))), least_noise)
+    noise = max(MAD_TO_SIGMA * median(np.abs(sample - np.float32(median(sample)))), least_noise)
     if noise <= 0:
         return np.empty((0, 2), np.int64), np.empty(0)
     places, heights = star_filter.maxima(filtered, threshold * noise, max(2, int(np.ceil(fwhm / 2))))
@@ -266,9 +266,7 @@ def _frame_fwhm(table: F64) -> float:
     return float(np.median(sizes[chosen])) if chosen.any() else float("nan")
 
 
-def _stars(
-    table: F64, snr: F64, saturation: float | None, blur_variance: float, shape: tuple[int, ...]
-) -> Stars:
+def _stars(table: F64, snr: F64, saturation: float | None, blur_variance: float, shape: tuple[int, ...]) -> Stars:
     """Turn the measured table into stars, without hot pixels, cosmic rays, edges, doubles and odd shapes."""
     t = star_shape
     if saturation is None:
@@ -331,9 +329,7 @@ def _profile(table: F64, snr: F64, blur_variance: float) -> tuple[float, float, 
     return seen, GAUSSIAN_FOURTH + x, blur_variance * widening
 
 
-def _alike(
-    major: F64, minor: F64, typical: NDArray[np.bool_], saturated: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _alike(major: F64, minor: F64, typical: NDArray[np.bool_], saturated: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which rows are shaped like the frame's stars: no hot pixels, tracks, galaxies or blends."""
     if typical.sum() < 5:
         return minor > 0
@@ -350,9 +346,10 @@ def _without_doubles(index: NDArray[np.int64], table: F64, major: F64) -> NDArra
         return index
     places = table[index][:, [star_shape.X, star_shape.Y]]
     reach = max(1.5, float(np.sqrt(np.median(major[index]))))
-    pairs = cKDTree(places).query_pairs(reach, output_type="ndarray")
+    near = pairs_within(places, places, reach)
     keep = np.ones(index.size, bool)
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
+    for k in np.flatnonzero(near.first < near.second):
+        first, second = near.first[k], near.second[k]
         if keep[first]:
             keep[second] = False
     return index[keep]

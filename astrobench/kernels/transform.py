@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Model = Literal["shift", "similarity", "affine", "homography", "auto"]
+Fit = tuple[F64, float, NDArray[np.bool_]]  # matrix, rms of the inliers, inliers
 
 PARAMETERS = {"shift": 2, "similarity": 4, "affine": 6, "homography": 8}
 STARS_PER_PARAMETER = 3  # fewer pairs than this per parameter fit their own noise
@@ -28,9 +29,7 @@ def apply(matrix: F64, points: F64) -> F64:
     return np.asarray(mapped[:, :2] / mapped[:, 2:])
 
 
-def fit_transform(
-    src_xy: F64, dst_xy: F64, model: Model, weight: F64 | None = None
-) -> tuple[F64, float, NDArray[np.bool_]]:
+def fit_transform(src_xy: F64, dst_xy: F64, model: Model, weight: F64 | None = None) -> Fit:
     """Fit dst = matrix @ src by iteratively reweighted least squares (Tukey's biweight).
 
     Parameters
@@ -59,7 +58,9 @@ def fit_transform(
     src, dst = np.asarray(src_xy, np.float64), np.asarray(dst_xy, np.float64)
     prior = np.ones(len(src)) if weight is None else np.asarray(weight, np.float64)
     if model == "auto":
-        model = _choose(src, dst, prior)
+        model, fit = _choose(src, dst, prior)
+        if fit is not None:
+            return fit
     if 2 * len(src) < PARAMETERS[model]:
         raise ValueError(f"{model} needs {PARAMETERS[model] // 2} pairs, got {len(src)}")
     return _robust(src, dst, model, prior)
@@ -93,22 +94,25 @@ def jacobian(matrix: F64, point: F64) -> F64:
     return np.asarray((matrix[:2, :2] - np.outer(numerator / depth, matrix[2, :2])) / depth)
 
 
-def _choose(src: F64, dst: F64, weight: F64) -> Model:
-    """Return the simplest model that the next one does not beat on pairs it has not seen."""
+def _choose(src: F64, dst: F64, weight: F64) -> tuple[Model, Fit | None]:
+    """Return the simplest model that the next one does not beat on pairs it has not seen, and its fit if known."""
     chosen: Model = "similarity" if len(src) >= 2 else "shift"
-    best = _held_out(src, dst, chosen, weight) if len(src) >= 3 * STARS_PER_PARAMETER else 0.0
+    if len(src) < 3 * STARS_PER_PARAMETER:
+        return chosen, None
+    fit = _robust(src, dst, chosen, weight)
+    best = _held_out(src, dst, chosen, weight, fit[2])
     ladder: tuple[Model, ...] = ("affine", "homography")
     for model in ladder:
         if 2 * len(src) < STARS_PER_PARAMETER * PARAMETERS[model] * 2 * (FOLDS - 1) / FOLDS:
             break
-        trial = _held_out(src, dst, model, weight)
-        if trial < HELD_OUT_GAIN * best and not _distorts(src, dst, model, weight):
-            chosen, best = model, trial
-    return chosen
+        other = _robust(src, dst, model, weight)
+        trial = _held_out(src, dst, model, weight, other[2])
+        if trial < HELD_OUT_GAIN * best and not _distorts(src, other[0]):
+            chosen, best, fit = model, trial, other
+    return chosen, fit
 
 
-def _distorts(src: F64, dst: F64, model: Model, weight: F64) -> bool:
-    matrix = _robust(src, dst, model, weight)[0]
+def _distorts(src: F64, matrix: F64) -> bool:
     spread = np.ptp(src, axis=0)
     shape = (int(spread[1]) + 2, int(spread[0]) + 2)
     corner = np.eye(3)
@@ -116,11 +120,10 @@ def _distorts(src: F64, dst: F64, model: Model, weight: F64) -> bool:
     return bool(why_impossible(matrix @ corner, shape, (0.0, np.inf)))
 
 
-def _held_out(src: F64, dst: F64, model: Model, weight: F64) -> float:
+def _held_out(src: F64, dst: F64, model: Model, weight: F64, inliers: NDArray[np.bool_]) -> float:
     """Robust rms [px] on each fifth of the pairs of a fit to the other four; outliers are those of the whole fit."""
     fold = np.arange(len(src)) % FOLDS
     misfit = np.empty(len(src))
-    inliers = _robust(src, dst, model, weight)[2]
     for k in range(FOLDS):
         kept = (fold != k) & inliers
         if 2 * kept.sum() < PARAMETERS[model]:
@@ -128,11 +131,11 @@ def _held_out(src: F64, dst: F64, model: Model, weight: F64) -> float:
         matrix = _weighted(src[kept], dst[kept], model, weight[kept])
         misfit[~kept] = np.hypot(*(apply(matrix, src[~kept]) - dst[~kept]).T)
     scaled = misfit * np.sqrt(weight / weight.mean())
-    limit = TUNING * max(1.4826 * float(np.median(scaled)), SMALLEST_SCALE)
+    limit = TUNING * max(1.4826 * _median(scaled), SMALLEST_SCALE)
     return float(np.sqrt(np.mean(np.minimum(scaled, limit) ** 2)))
 
 
-def _robust(src: F64, dst: F64, model: Model, prior: F64) -> tuple[F64, float, NDArray[np.bool_]]:
+def _robust(src: F64, dst: F64, model: Model, prior: F64) -> Fit:
     weight = prior
     root = np.sqrt(prior / prior.mean())
     matrix = _weighted(src, dst, model, weight)
@@ -140,7 +143,7 @@ def _robust(src: F64, dst: F64, model: Model, prior: F64) -> tuple[F64, float, N
     for _ in range(PASSES):
         misfit = np.hypot(*(apply(matrix, src) - dst).T) * root
         # Median of a Rayleigh distribution = 1.1774 sigma; a fit to few pairs shrinks its own residuals.
-        spread = max(float(np.median(misfit)) / 1.1774 / np.sqrt(freedom), SMALLEST_SCALE)
+        spread = max(_median(misfit) / 1.1774 / np.sqrt(freedom), SMALLEST_SCALE)
         share = np.clip(1 - (misfit / (TUNING * spread)) ** 2, 0, None) ** 2
         if 2 * np.count_nonzero(share) < PARAMETERS[model]:
             break
@@ -148,7 +151,7 @@ def _robust(src: F64, dst: F64, model: Model, prior: F64) -> tuple[F64, float, N
         if np.abs(apply(matrix, src) - apply(previous, src)).max() < CONVERGED:
             break
     misfit = np.hypot(*(apply(matrix, src) - dst).T)
-    spread = max(float(np.median(misfit * root)) / 1.1774 / np.sqrt(freedom), SMALLEST_SCALE)
+    spread = max(_median(misfit * root) / 1.1774 / np.sqrt(freedom), SMALLEST_SCALE)
     inliers = misfit * root <= TUNING * spread
     rms = float(np.sqrt(np.sum(prior[inliers] * misfit[inliers] ** 2) / max(prior[inliers].sum(), 1e-300)))
     return matrix, rms, inliers
@@ -189,28 +192,31 @@ def _similarity(p: F64, q: F64, share: F64) -> F64:
     return np.array([[a.real, a.imag, 0], [a.imag, -a.real, 0], [0, 0, 1]])
 
 
+def _median(values: F64) -> float:
+    """Median of a few values, without the checks that take np.median ten times as long."""
+    ordered = np.sort(values)
+    return 0.5 * float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
+
+
+def _slopes(places: F64, mapped: F64, scale: F64) -> F64:
+    """Derivatives (2 n, 8) of where a homography puts the places (x, y, 1) by its parameters, each row scaled."""
+    scaled = places * scale[:, None]
+    slopes = np.zeros((2, len(places), 8))
+    slopes[0, :, :3] = slopes[1, :, 3:6] = scaled
+    slopes[:, :, 6:] = -mapped.T[:, :, None] * scaled[:, :2]
+    return slopes.reshape(-1, 8)
+
+
 def _homography(p: F64, q: F64, share: F64) -> F64:
     """Direct linear transform, then Gauss-Newton on the distances themselves."""
     root = np.sqrt(share)
-    x, y, u, v = p[:, 0], p[:, 1], q[:, 0], q[:, 1]
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    design = np.vstack(
-        [
-            root[:, None] * np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], axis=1),
-            root[:, None] * np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], axis=1),
-        ]
-    )
-    h = np.linalg.lstsq(design, np.concatenate([root * u, root * v]), rcond=None)[0]
+    places = np.column_stack([p, np.ones(len(p))])
+    h = np.linalg.lstsq(_slopes(places, q, root), (q.T * root).ravel(), rcond=None)[0]
     for _ in range(5):
-        depth = 1 + h[6] * x + h[7] * y
-        fx, fy = (h[0] * x + h[1] * y + h[2]) / depth, (h[3] * x + h[4] * y + h[5]) / depth
-        slope = np.vstack(
-            [
-                (root / depth)[:, None] * np.stack([x, y, one, zero, zero, zero, -fx * x, -fx * y], axis=1),
-                (root / depth)[:, None] * np.stack([zero, zero, zero, x, y, one, -fy * x, -fy * y], axis=1),
-            ]
-        )
-        step = np.linalg.lstsq(slope, np.concatenate([root * (u - fx), root * (v - fy)]), rcond=None)[0]
+        depth = 1 + p @ h[6:]
+        mapped = (places @ h[:6].reshape(2, 3).T) / depth[:, None]
+        slopes, misfit = _slopes(places, mapped, root / depth), ((q - mapped).T * root).ravel()
+        step = np.linalg.lstsq(slopes, misfit, rcond=None)[0]
         h = h + step
         if np.abs(step).max() < 1e-10:  # of coordinates scaled to 1: 1e-7 px
             break

@@ -197,21 +197,24 @@ def total_exposure(cube: Cube, n: Normalisation) -> tuple[float, int] | None:
 
 
 def stack_header(cube: Cube, n: Normalisation) -> Any:
-    """Return the cards of the stack, those of a Seestar's own: EXPTIME of one frame, STACKCNT, TOTALEXP."""
-    from astropy.io.fits import Header
+    """Return the cards of the stack, those of a Seestar's own: EXPTIME of one frame, STACKCNT, TOTALEXP.
 
-    header = Header() if cube.header is None else cube.header.copy()
+    Plain (keyword, value, comment), or an astropy Header where the cube has one.
+    """
+    header: Any = {} if cube.header is None else cube.header.copy()
     used = [frame for frame in cube.frames if frame.use]
     first = used[0] if used else None
     if first is not None:
         cards = {"OBJECT": first.target, "INSTRUME": first.camera, "FILTER": first.filter}
         dates = sorted(frame.date for frame in used if frame.date is not None)
         cards["DATE-OBS"] = dates[0].isoformat(timespec="milliseconds") if dates else ""
-        header.update({key: value for key, value in cards.items() if value and key not in header})
+        header.update({key: (value, "") for key, value in cards.items() if value and key not in header})
     counted = int((n.weight > 0).any(axis=1).sum())
     header["STACKCNT"] = (counted, "frames that were combined")
     exposure = total_exposure(cube, n)
     if exposure is not None:
         header["EXPTIME"] = (float(np.median(cube.exposure)), "[s] of one frame")
         header["TOTALEXP"] = (exposure[0], "[s] of all frames together")
+    if isinstance(header, dict):
+        return tuple((keyword, *value) for keyword, value in header.items())
     return header

@@ -201,3 +201,16 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(tmp_path: Path) 
     (tmp_path / "blocked").write_text("a file, no folder")
     with pytest.raises(InputError, match="Choose another output folder"):
         write_png(tmp_path / "blocked" / "a.png", finished(arrow()))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 65), (3, 65, 7), (3, 200, 31)])
+def test_a_png_gives_every_byte_back(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    bytes_ = np.random.default_rng(shape[1]).integers(0, 256, shape).astype(np.uint8)
+
+    write_png(tmp_path / "a.png", Image(bytes_.astype(np.float32) / 255, unit="display"))
+
+    with PillowImage.open(tmp_path / "a.png") as picture:
+        picture.verify()  # checksums
+    with PillowImage.open(tmp_path / "a.png") as picture:
+        back = np.asarray(picture)
+    assert (back == (bytes_[0] if shape[0] == 1 else np.moveaxis(bytes_, 0, -1))).all()
