@@ -35,8 +35,11 @@ def timed(command: list[str], home: Path) -> tuple[float, float, float]:
     """Return CPU seconds, wall seconds and peak memory [MiB] of a command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env={**os.environ, "HOME": str(home)})  # fmt: skip
+    # a shell that forbids Python to keep compiled modules would have them compiled in every run
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**environment, "HOME": str(home)}
+    )
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     if status:
