@@ -37,7 +37,7 @@ T = TypeVar("T")
 # Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
 HALO = 13
 FEWEST_ROWS = 64
-STRIP_BYTES = 160 * 2**20  # taller strips only cost memory
+STRIP_BYTES = 400 * 2**20  # taller strips save hardly any of what their halos cost
 RESULTS: dict[str, type] = {
     "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
     "weight": np.float32, "lower": np.float32, "upper": np.float32,
