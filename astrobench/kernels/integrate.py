@@ -435,5 +435,3 @@ def median_factors(frames: int) -> NDArray[np.float64]:
     known = MEDIAN_FACTORS[: frames + 1]
     factors[: len(known)] = known
     return factors
-
-

@@ -23,15 +23,18 @@ part: Callable[..., Any] = njit(nogil=True, error_model="numpy", **_options)
 # The same for what is called at one place with many arguments: passing those would cost more than the work.
 inlined: Callable[..., Any] = njit(nogil=True, error_model="numpy", inline="always", **_options)
 
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Flags = NDArray[np.bool_]
+
 INF = np.float32(np.inf)
 ZERO = np.float32(0)
 
 EXCHANGE, SORT8, SORT16, MERGE16 = range(4)
 
 
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pick(context: Any, condition: Any, a: Any, b: Any) -> Any:
+def _pick(context: Any, condition: Any, a: Any, b: Any) -> Any:
     """``a if condition else b`` without a branch: both exist already, one type, one select instruction.
 
     The optimiser would make the same of a branch, after twice the time for the whole network.
@@ -42,6 +45,8 @@ def pick(context: Any, condition: Any, a: Any, b: Any) -> Any:
 
     return a(condition, a, a), generate
 
+
+pick: Callable[..., Any] = intrinsic(_pick)  # the compiler fills in the context
 
 # 19 comparators for 8 rows (Knuth, The Art of Computer Programming 3, section 5.3.4)
 _SORT8_PAIRS = [
@@ -154,7 +159,7 @@ def sort_plan(frames: int) -> tuple[NDArray[np.int64], int, int]:
 
 
 @part
-def _exchanges(flat, start, distance, count):
+def _exchanges(flat: Floats, start: int, distance: int, count: int) -> None:
     """Order ``count`` pairs of rows, each two distances after the one before.
 
     Adding `ZERO` costs nothing beside the loads. Without it the compiler sees that one of two outcomes is the value
@@ -172,7 +177,7 @@ def _exchanges(flat, start, distance, count):
 
 
 @part
-def sort_block(flat, steps, early, rows, count, halves_do):
+def sort_block(flat: Floats, steps: NDArray[np.int64], early: int, rows: int, count: int, halves_do: bool) -> bool:
     """Sort every lane of a block upwards, in place; returns False where it stopped at two sorted halves.
 
     It does where ``halves_do`` and no lane lacks one of the ``count`` samples.
@@ -211,7 +216,7 @@ def sort_block(flat, steps, early, rows, count, halves_do):
 
 
 @part
-def _least_of_larger(flat, half, count_b, rank, out):
+def _least_of_larger(flat: Floats, half: int, count_b: int, rank: int, out: Floats) -> None:
     """Sample of one rank among two sorted lists, see `median_of_halves`."""
     for p in range(LANES):
         out[p] = INF
@@ -231,7 +236,7 @@ def _least_of_larger(flat, half, count_b, rank, out):
 
 
 @part
-def median_of_halves(flat, rows, count, median, lowest, highest):
+def median_of_halves(flat: Floats, rows: int, count: int, median: Floats, lowest: Floats, highest: Floats) -> None:
     """Median and ends of every lane of a block whose two halves are sorted, without merging them.
 
     The k-th smallest of two sorted lists A and B is the least over i + j = k of max(A_i, B_j), with A_0 and B_0
