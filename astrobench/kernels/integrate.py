@@ -6,6 +6,7 @@ is in `integrate_blocks`. Rules and combinations follow the references named in 
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -49,7 +50,13 @@ MEDIAN_FACTORS = (
     1.5088, 1.4102, 1.5184, 1.4303, 1.5254, 1.4460, 1.5308, 1.4585, 1.5350, 1.4687,
 )  # fmt: skip
 
+PAUSE = 0.05  # seconds between two looks at another process
+
 Array = NDArray[Any]
+
+# Whether another process still compiles this kernel; asked before its first use here, because both compiling takes
+# twice as long as waiting for the cache.
+compiling_elsewhere: list[Callable[[], bool]] = []
 
 
 class Integrated(NamedTuple):
@@ -222,6 +229,7 @@ def integrate_samples(
     result = _allocate(frames, pixels) if out is None else out
     _check_out(result, frames, pixels)
     result.rejected[:] = 0
+    _wait_for_others(check)
     lock = threading.Lock()
     stop = threading.Event()
     spare: list[tuple[Work, Column]] = []
@@ -242,6 +250,16 @@ def integrate_samples(
 
     _share_out(work, range(0, pixels, RANGE), threads, check, stop)
     return result
+
+
+def _wait_for_others(check: Callable[[], object] | None) -> None:
+    while compiling_elsewhere:
+        if not compiling_elsewhere[-1]():
+            compiling_elsewhere.pop()
+            continue
+        if check is not None:
+            check()
+        time.sleep(PAUSE)
 
 
 def _share_out(

@@ -34,7 +34,7 @@ from astrobench.kernels.integrate_inputs import (
     Work,
 )
 from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, NONE, PERCENTILE, SIGMA, WINSORIZED
-from astrobench.kernels.sortnet import LANES, Floats, inlined
+from astrobench.kernels.sortnet import LANES, Floats, Index, inlined
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
@@ -139,7 +139,7 @@ def screen(work: Work, block: Floats, flat: Floats, n: int, rule: Rule, noise: N
 
 
 @inlined
-def cut_ranks(work: Work, block: Floats, n: int, rule: Rule) -> tuple[int, int]:
+def cut_ranks(work: Work, block: Floats, n: int, rule: Rule) -> tuple[Index, Index]:
     """Reject fixed counts in every lane of a full block; returns how many in all and how many at the low end.
 
     Lanes where that would part equal samples stay flagged.
@@ -155,7 +155,7 @@ def cut_ranks(work: Work, block: Floats, n: int, rule: Rule) -> tuple[int, int]:
 
 @inlined
 def combine_lanes(
-    work: Work, block: Floats, raw: Floats, n: int, cut: int, sorting: bool, frames: Frames, noise: Noise,
+    work: Work, block: Floats, raw: Floats, n: int, cut: Index, sorting: bool, frames: Frames, noise: Noise,
     combining: Combining,
 ) -> None:  # fmt: skip
     """Value, variance and weight of every lane as if it lost nothing more."""
@@ -203,8 +203,9 @@ def combine_lanes(
 
 @inlined
 def write_lanes(
-    work: Work, out: Planes, start: int, m: int, unit: np.float32, equal_weight: np.float32, cut: int, first_cut: int
-) -> None:
+    work: Work, out: Planes, start: int, m: int, unit: np.float32, equal_weight: np.float32, cut: Index,
+    first_cut: Index,
+) -> None:  # fmt: skip
     """Write a block's results; one array a loop, which the compiler turns into copies of whole vectors."""
     for p in range(m):
         out.value[np.uintp(start + p)] = work.result[p]
@@ -226,10 +227,10 @@ def write_lanes(
 
 @inlined
 def judge_sorted(
-    samples: Samples, frames: Frames, rule: Rule, column: Column, count: int, q: int, origin: float, middle: int
-) -> tuple[int, int]:
+    samples: Samples, frames: Frames, rule: Rule, column: Column, count: int, q: int, origin: float, middle: Index
+) -> tuple[Index, Index]:
     """Surviving run of one pixel's sorted samples by any rule but the noise model."""
-    first = 0
+    first = np.int64(0)
     last = count - 1
     for _ in range(2):
         if rule.number == GESD:
@@ -272,11 +273,11 @@ def judge_lanes(
         if not (simple and ranked):
             pixel.gather(samples, frames, apart, q, column)
         origin = 0.0
-        middle = 0
-        first = 0
+        middle = np.int64(0)
+        first = np.int64(0)
         last = count - 1
-        below = 0
-        above = 0
+        below = np.int64(0)
+        above = np.int64(0)
         if count > 0:
             origin, middle = reject.take_column(block, p, count, ordered, column.running1, column.running2)
         if not ranked:
@@ -329,7 +330,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
     """Compile lazily; the digest is a closure value, so it enters the key of numba's cache."""
     compiler: Callable[..., Any] = njit
 
-    @compiler(nogil=True, cache=True, error_model="numpy", _nrt=False)  # nothing is allocated inside
+    # nothing is allocated inside, and nobody but Python calls it
+    @compiler(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
     def integrate_range(
         begin: int, end: int, samples: Any, frames: Any, apart: Any, rule: Any, noise: Any, combining: Any,
         plan: Any, work: Any, column: Any, out: Any, rejected: Any,
@@ -359,8 +361,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
             raw = work.raw if keep_raw or apart.judging else block
             full = describe(work, block, flat, n, plan, sorting, merging)
             screen(work, block, flat, n, rule, noise)
-            cut = 0
-            first_cut = 0
+            cut = np.int64(0)
+            first_cut = np.int64(0)
             if ranks and full and not combining.every:
                 cut, first_cut = cut_ranks(work, block, n, rule)
             combine_lanes(work, block, raw, n, cut, sorting, frames, noise, combining)

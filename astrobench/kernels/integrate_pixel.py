@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from astrobench.kernels.integrate_inputs import MAX, MEDIAN, MIN, Apart, Column, Combining, Frames, Noise, Samples
 from astrobench.kernels.integrate_lanes import HALF_WEIGHT_ROUNDING, INF, raw_sample
 from astrobench.kernels.reject import median_of_run, model_variance, run_sums, sort_upwards
-from astrobench.kernels.sortnet import LANES, Doubles, Floats, Ints, inlined, part
+from astrobench.kernels.sortnet import LANES, Doubles, Floats, Index, Ints, inlined, part
 
 KEPT, REJECTED, MISSING, SATURATED = range(4)  # codes of a sample
 
@@ -101,7 +101,7 @@ def count_codes(code: NDArray[np.int8], rejected: NDArray[np.int64]) -> None:
 
 
 @part
-def mark_rejected(column: Column, count: int, first: int, last: int, high_index_first: bool) -> None:
+def mark_rejected(column: Column, count: int, first: Index, last: Index, high_index_first: bool) -> None:
     """Mark the frames behind the ends of the surviving run; among equal samples by frame index."""
     ordered = column.ordered
     code = column.code
@@ -148,7 +148,7 @@ def weight_up_to(values: Doubles, weights: Doubles, code: NDArray[np.int8], limi
 
 @part
 def weighted_median(
-    values: Doubles, weights: Doubles, code: NDArray[np.int8], ordered: Doubles, first: int, last: int
+    values: Doubles, weights: Doubles, code: NDArray[np.int8], ordered: Doubles, first: Index, last: Index
 ) -> float:
     """Mean of the lower and upper weighted median of the kept samples with weight.
 
@@ -205,7 +205,7 @@ def combine_cut(
 
 @inlined
 def combine_run(
-    column: Column, first: int, last: int, origin: float, middle: int, noise: Noise, combining: Combining
+    column: Column, first: Index, last: Index, origin: float, middle: int, noise: Noise, combining: Combining
 ) -> tuple[float, float]:
     """Value and variance of a run of sorted samples of equal weight, from `reject.take_column`.
 
@@ -235,7 +235,7 @@ def combine_run(
 
 @part
 def combine_codes(
-    column: Column, first: int, last: int, weighted: bool, judging: bool, noise: Noise, combining: Combining
+    column: Column, first: Index, last: Index, weighted: bool, judging: bool, noise: Noise, combining: Combining
 ) -> tuple[float, float, float]:
     """Value, variance and weight of the kept samples of one gathered pixel (NaN, NaN, 0 where none has weight)."""
     values = column.values
@@ -268,8 +268,8 @@ def combine_codes(
         ordered = column.ordered
         if judging:
             ordered = column.scratch
-            first = 0
-            last = -1
+            first = np.int64(0)
+            last = np.int64(-1)
             for k in range(values.size):
                 if code[k] == KEPT:
                     last += 1

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from astrobench.kernels.sortnet import Doubles, Floats, part
+from astrobench.kernels.sortnet import Doubles, Floats, Index, part
 
 NONE, SIGMA, MAD, WINSORIZED, GESD, MINMAX, PERCENTILE, MODEL = range(8)
 RULES = {
@@ -32,10 +32,10 @@ RULES = {
     "model": MODEL,
 }
 
-KEEP_DEVIATION = 3  # fewer survivors than this say nothing about their own scatter
-KEEP_KNOWN = 1  # rules whose scale does not come from the samples
+KEEP_DEVIATION = np.int64(3)  # fewer survivors than this say nothing about their own scatter
+KEEP_KNOWN = np.int64(1)  # rules whose scale does not come from the samples
 
-UNDECIDED = -1  # instead of a run: a tie needs the frames, fetch them and judge again
+UNDECIDED = np.int64(-1)  # instead of a run: a tie needs the frames, fetch them and judge again
 
 MAD_TO_SIGMA = 1.482602218505602  # 1 / norm.ppf(0.75)
 ADEV_TO_SIGMA = 1.2533141373155003  # sqrt(pi / 2): mean absolute deviation to sigma
@@ -60,7 +60,7 @@ def sort_upwards(values: Doubles, count: int) -> None:
 
 
 @part
-def median_of_run(column: Doubles, low: int, high: int) -> float:
+def median_of_run(column: Doubles, low: Index, high: Index) -> float:
     """Median of ``column[low:high + 1]``."""
     total = low + high
     return float(0.5 * (column[total >> 1] + column[(total + 1) >> 1]))
@@ -111,7 +111,7 @@ def take_column(
 
 
 @part
-def run_sums(sum1: Doubles, sum2: Doubles, middle: int, low: int, high: int) -> tuple[float, float]:
+def run_sums(sum1: Doubles, sum2: Doubles, middle: Index, low: Index, high: Index) -> tuple[float, float]:
     """Give the sums of d and d*d over ``column[low:high + 1]`` from `take_column`."""
     s1 = 0.0
     s2 = 0.0
@@ -142,7 +142,7 @@ def nth_frame_with(frames: Doubles, value: float, skip: int) -> int:
 
 
 @part
-def low_end_first(column: Doubles, frames: Doubles, count: int, low: int, high: int) -> int:
+def low_end_first(column: Doubles, frames: Doubles, count: int, low: Index, high: Index) -> int:
     """Break a tie between the two ends of the run: 1 where the lower one has the lower frame index, else 0.
 
     -1 where the frames have not been fetched: ties are rare, so they are fetched on demand.
@@ -172,9 +172,9 @@ def beyond(deviation: float, scale: float, k: float) -> bool:
 
 @part
 def clip_ends(
-    column: Doubles, frames: Doubles, count: int, low: int, high: int, centre: float, scale: float, k_low: float,
+    column: Doubles, frames: Doubles, count: int, low: Index, high: Index, centre: float, scale: float, k_low: float,
     k_high: float, keep: int,
-) -> tuple[int, int, bool]:  # fmt: skip
+) -> tuple[Index, Index, bool]:  # fmt: skip
     """One clipping pass over the run; returns the new run and whether another pass makes sense."""
     if not scale > 0.0:
         return low, high, False
@@ -209,7 +209,7 @@ def clip_ends(
 
 
 @part
-def mad_of_run(column: Doubles, low: int, high: int, centre: float) -> float:
+def mad_of_run(column: Doubles, low: Index, high: Index, centre: float) -> float:
     """Median of |x - centre|: the nearest samples form a window of the sorted run; binary search."""
     n = high - low + 1
     half = n >> 1
@@ -233,7 +233,7 @@ def mad_of_run(column: Doubles, low: int, high: int, centre: float) -> float:
 
 
 @part
-def mad_scale(column: Doubles, low: int, high: int, centre: float) -> float:
+def mad_scale(column: Doubles, low: Index, high: Index, centre: float) -> float:
     """1.4826 MAD; where that is 0 (most samples equal) sqrt(pi / 2) times the mean absolute deviation."""
     scale = MAD_TO_SIGMA * mad_of_run(column, low, high, centre)
     if scale > 0.0:
@@ -246,7 +246,7 @@ def mad_scale(column: Doubles, low: int, high: int, centre: float) -> float:
 
 @part
 def winsor_scale(
-    column: Doubles, low: int, high: int, centre: float, origin: float, middle: int, sum1: Doubles, sum2: Doubles
+    column: Doubles, low: Index, high: Index, centre: float, origin: float, middle: Index, sum1: Doubles, sum2: Doubles
 ) -> float:
     """Sigma of the run by iterated Winsorisation about its median (Huber; Siril, PixInsight 1.8).
 
@@ -285,14 +285,14 @@ def winsor_scale(
 @part
 def clip_iterated(
     rule: int, column: Doubles, frames: Doubles, count: int, k_low: float, k_high: float, passes: int, floor: float,
-    origin: float, middle: int, sum1: Doubles, sum2: Doubles,
-) -> tuple[int, int]:  # fmt: skip
+    origin: float, middle: Index, sum1: Doubles, sum2: Doubles,
+) -> tuple[Index, Index]:  # fmt: skip
     """Clip about the median of the survivors; returns the surviving run.
 
     Scale: standard deviation (sigma), MAD (mad), Winsorised sigma (winsorized), each at least ``floor``, or the
     median itself, once (percentile: distance as a share of the median; needs data with a true zero).
     """
-    low = 0
+    low = np.int64(0)
     high = count - 1
     keep = KEEP_DEVIATION
     if rule == PERCENTILE:
@@ -320,9 +320,9 @@ def clip_iterated(
 
 @part
 def gesd(
-    column: Doubles, frames: Doubles, count: int, limits: Doubles, row: int, floor: float, origin: float, middle: int,
+    column: Doubles, frames: Doubles, count: int, limits: Doubles, row: int, floor: float, origin: float, middle: Index,
     sum1: Doubles, sum2: Doubles,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[Index, Index]:  # fmt: skip
     """Generalised extreme studentised deviate test (Rosner 1983; NIST handbook 1.3.5.17.3).
 
     The sample farthest from the mean is always an end of the run, so a removal costs two loads. The number of
@@ -330,7 +330,7 @@ def gesd(
 
     ``limits[row]`` holds lambda_1... for this count, +inf behind the last.
     """
-    low = 0
+    low = np.int64(0)
     high = count - 1
     best_low = low
     best_high = high
@@ -360,9 +360,9 @@ def gesd(
 
 
 @part
-def minmax(count: int, n_low: int, n_high: int) -> tuple[int, int]:
+def minmax(count: int, n_low: Index, n_high: Index) -> tuple[Index, Index]:
     """Drop the lowest and highest samples; counts are cut in proportion when nothing would be left."""
-    allowed = max(0, count - KEEP_KNOWN)
+    allowed = max(np.int64(0), count - KEEP_KNOWN)
     if n_low + n_high > allowed:
         high_share = min(n_high, math.ceil(allowed * n_high / (n_low + n_high)))
         n_low = allowed - high_share
@@ -381,7 +381,7 @@ def model_variance(level: float, sky: float, floor: float, slope: float, share: 
 def model(
     column: Doubles, frames: Doubles, code: NDArray[np.int8], count: int, k_low: float, k_high: float, passes: int,
     sky: Doubles, floor: Doubles, slope: Doubles, share: float, deviation: Doubles,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[Index, Index]:  # fmt: skip
     """Clip about the median by each frame's known noise; marks ``code`` (N,) int8 with 1 where rejected.
 
     ``column`` loses the rejected samples (the survivors stay sorted at its start). Returns the counts of low and
@@ -393,7 +393,7 @@ def model(
     for _ in range(passes):
         if n <= KEEP_KNOWN:
             break
-        centre = median_of_run(column, 0, n - 1)
+        centre = median_of_run(column, np.int64(0), n - 1)
         candidates = 0
         for k in range(frames.size):
             deviation[k] = 0.0
@@ -408,7 +408,7 @@ def model(
                 candidates += 1
         if candidates == 0:
             break
-        allowed = min(candidates, n - KEEP_KNOWN)
+        allowed = min(candidates, int(n - KEEP_KNOWN))
         for _turn in range(allowed):
             worst = 0
             for k in range(1, frames.size):
