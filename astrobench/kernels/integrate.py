@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from astrobench.kernels.integrate_blocks import integrate_range
 from astrobench.kernels.integrate_inputs import (
@@ -226,7 +225,7 @@ def integrate_samples(
     )
     plan = Plan(*sort_plan(frames))
 
-    result = _allocate(frames, pixels) if out is None else out
+    result = allocate(frames, pixels) if out is None else out
     _check_out(result, frames, pixels)
     result.rejected[:] = 0
     _wait_for_others(check)
@@ -367,7 +366,9 @@ def _plane(name: str, given: Array | None, shape: tuple[int, ...]) -> tuple[Arra
     return _flatten(np.asarray(given))
 
 
-def _allocate(frames: int, pixels: int) -> Integrated:
+def allocate(frames: int, pixels: int) -> Integrated:
+    """Return memory for the results of so many frames and pixels, contents undefined."""
+
     def plane(dtype: type) -> Array:
         return np.empty(pixels, dtype)
 
@@ -408,6 +409,8 @@ def gesd_limits(frames: int, alpha: float, max_fraction: float) -> NDArray[np.fl
     ----------
     Rosner, Technometrics 25 (1983) 165; NIST/SEMATECH e-Handbook 1.3.5.17.3.
     """
+    from scipy.special import stdtrit  # a quarter of a second to import, and only this rule needs it
+
     most = [
         min(max(1, math.floor(max_fraction * n)), n - 3) if n >= GESD_LEAST else 0 for n in range(frames + 1)
     ]
