@@ -1,6 +1,6 @@
 """Bring each colour of a mosaic straight from its own pixels to the output grid.
 
-The road in four steps, for N registered frames of one mosaic camera:
+The road in five steps, for N registered frames of one mosaic camera:
 
 1. `gather` gives every output pixel the nearest raw sample of each colour: a cube (N, 3, h, w) of unchanged
 raw
@@ -18,6 +18,7 @@ variance after step 3, and step 4 states its own. No colour is invented from ano
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ Planes = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 Pixels = NDArray[np.int64]
 
-PIXFRAC = 0.6  # side of a drop on structure [source px]; widens a star of FWHM 1.8 px by 8 %
+PIXFRAC = 1.0  # side of a drop on structure [source px]: smaller ones weigh frames unevenly and end hardly sharper
+BATCH = 256  # pixels
+SAMPLE_REACH = 3  # rows; the nearest pixel of a colour lies at most 2 px away
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
 SHARP_FROM, SHARP_ABOVE = 3.0, 6.0  # range of the smoothed model over 3 x 3 pixels, in sigma of the model
 STEEP_TRUST = 0.5  # part of the model's range that counts as noise of a sample on a slope
@@ -86,8 +89,74 @@ def gather(
     first, last = rows if rows is not None else (0, shape[1])
     if not 0 <= first <= last <= shape[1]:
         raise ValueError(f"rows {first} to {last} do not lie in 0 to {shape[1]}")
-    _gather(np.ascontiguousarray(raw), checked(matrix), red_row, red_column, first, last, out)
+    raw = np.ascontiguousarray(raw)
+    for colour in range(3):
+        _gather(raw, 0, raw.shape[0], checked(matrix), red_row, red_column, colour, first, out[colour, first:last])
     return out
+
+
+def gather_colour(
+    raw: NDArray[np.float32], top: int, height: int, pattern: str, matrix: Matrix, colour: int, first: int, out: Planes
+) -> None:
+    """Give every pixel of some output rows the nearest raw sample of one colour, from some rows of the mosaic.
+
+    Parameters
+    ----------
+    raw : array (h, W) float32, C-contiguous
+        Rows top <= y < top + h of a mosaic of `height` rows, at least those of `rows_needed`.
+    pattern, matrix
+        As in `gather`; of the whole mosaic.
+    colour : {0, 1, 2}
+    first : int
+        Output row that out[0] is.
+    out : array (n, w) float32, C-contiguous
+        Overwritten.
+    """
+    _gather(raw, top, height, checked(matrix), *red_at(pattern), colour, first, out)
+
+
+def gather_points(
+    raw: NDArray[Any], top: int, height: int, bad: NDArray[np.int64], pattern: str, matrix: Matrix, colour: int,
+    x: NDArray[np.float64], y: NDArray[np.float64],
+) -> Planes:  # fmt: skip
+    """Return the nearest raw sample of one colour at some output pixels, (P,) float32; NaN where there is none.
+
+    Parameters
+    ----------
+    raw, top, height, pattern, matrix, colour
+        As in `gather_colour`; `raw` may hold any real numbers.
+    bad : (B,) int64
+        Sorted flat indices into `raw` of missing pixels.
+    x, y : (P,) float64
+    """
+    width = raw.shape[1]
+    u, v, column, row = np.empty((4, x.size))
+    _positions(x, y, checked(matrix), u, v)
+    nearest(u, v, colour, *red_at(pattern), column, row)
+    for index, size in ((column, width), (row, height)):
+        index += 2 * (index < 0)
+        index -= 2 * (index >= size)
+    inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
+    flat = np.where(inside, (row - top) * width + column, 0).astype(np.int64)
+    if bad.size:
+        at = np.minimum(np.searchsorted(bad, flat), bad.size - 1)
+        inside &= bad[at] != flat
+    found = np.full(x.shape, np.nan, np.float32)
+    found[inside] = raw.reshape(-1)[flat[inside]]
+    return found
+
+
+def rows_needed(matrix: Matrix, rows: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """Return which rows of a mosaic of `height` rows the output rows first <= y < last of `width` px need."""
+    x = np.array([0.0, width - 1, 0, width - 1])
+    y = np.array([rows[0], rows[0], rows[1] - 1, rows[1] - 1], np.float64)
+    if (matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]).min() <= 0:
+        return 0, height
+    _, v = _apply(matrix, x, y)
+    low, high = np.clip([np.floor(v.min()) - SAMPLE_REACH, np.ceil(v.max()) + SAMPLE_REACH + 1], 0, height)
+    # at the edges the nearest pixel of a colour may lie two rows inside
+    low, high = min(low, height - 1 - SAMPLE_REACH), max(high, 1 + SAMPLE_REACH)
+    return max(0, int(low)), min(height, int(high))
 
 
 def place(
@@ -103,6 +172,7 @@ def place(
     gain: ArrayLike = (1.0, 1.0, 1.0),
     offset: ArrayLike = (0.0, 0.0, 0.0),
     pixfrac: float = PIXFRAC,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[Planes, Planes]:
     """Weigh and judge one frame's samples by the place on the sky they come from.
 
@@ -111,7 +181,7 @@ def place(
     samples : array (3, P) float32
         Gathered samples of this frame at `pixels`.
     pixels : array (P,) int64
-        Flat indices y * w + x of output pixels, usually `np.flatnonzero(gate > 0)`, or those of one strip.
+        Flat indices y * w + x of output pixels, usually `np.flatnonzero(gate > 0)`; ascending ones are quickest.
     pattern, matrix
         As given to `gather` for this frame.
     model : array (3, h, w) float32
@@ -126,6 +196,8 @@ def place(
         Normalised sample = sample * gain + offset.
     pixfrac : float
         Side of a drop [source px], 0 < pixfrac <= 1.
+    origin : (int, int)
+        Column and row of the output grid where `model` and `gate` begin; any division gives the same bits.
 
     Returns
     -------
@@ -145,15 +217,42 @@ def place(
     proportion to the local derivative of the blotted median. The model is read between pixels by cubic
     convolution.
     """
-    red_row, red_column = red_at(pattern)
-    forward = checked(matrix)
-    judged, share = np.empty_like(samples), np.empty_like(samples)
-    scale = np.stack([np.asarray(v, np.float64).reshape(3) for v in (noise, gain, offset)])
-    _place(
-        np.ascontiguousarray(samples), np.asarray(pixels, np.int64), forward, np.linalg.inv(forward),
-        red_row, red_column, np.ascontiguousarray(model), gate, steep, scale, float(pixfrac), judged, share,
+    one = np.asarray(noise, np.float64), np.asarray(gain, np.float64), np.asarray(offset, np.float64)
+    shift, share = place_frames(
+        np.ascontiguousarray(samples)[:, None], pixels, (pattern,), np.asarray(matrix)[None], model, gate, steep,
+        *(np.broadcast_to(each, (1, 3)) for each in one), pixfrac=pixfrac, origin=origin,
     )  # fmt: skip
-    return judged, share
+    judged = (samples + shift[:, 0]) * one[1].astype(np.float32)[:, None] + one[2].astype(np.float32)[:, None]
+    return judged, share[:, 0]
+
+
+def place_frames(
+    samples: Planes, pixels: Pixels, patterns: Sequence[str], matrices: Matrix, model: Planes, gate: Planes,
+    steep: Planes, noise: Matrix, gain: Matrix, offset: Matrix, *, pixfrac: float = PIXFRAC,
+    origin: tuple[int, int] = (0, 0),
+) -> tuple[Planes, Planes]:  # fmt: skip
+    """Do for N frames what `place` does for one.
+
+    Parameters
+    ----------
+    samples : array (3, N, P) float32
+    patterns : N of them; matrices : (N, 3, 3); noise, gain, offset : (N, 3)
+
+    Returns
+    -------
+    shift : array (3, N, P) float32
+        What to add to a sample, in the units of its frame, before it is normalised and judged.
+    share : array (3, N, P) float32
+    """
+    red = np.array([red_at(pattern) for pattern in patterns], np.int64)
+    forward = np.stack([checked(matrix) for matrix in matrices])
+    shift, share = np.empty_like(samples), np.empty_like(samples)
+    _place(
+        np.ascontiguousarray(samples), np.asarray(pixels, np.int64), forward, np.linalg.inv(forward), red,
+        np.ascontiguousarray(model), gate, steep, np.ascontiguousarray(np.stack([noise, gain, offset]), np.float64),
+        float(pixfrac), *origin, shift, share,
+    )  # fmt: skip
+    return shift, share
 
 
 def displacements(matrix: Matrix, pattern: str, colour: int, x: NDArray[Any], y: NDArray[Any]) -> Planes:
@@ -224,6 +323,22 @@ def _row_positions(y: int, matrix: Any, u: Any, v: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _positions(x: Any, y: Any, matrix: Any, u: Any, v: Any) -> None:
+    """Source coordinates of some output pixels, with the roundings of `_row_positions`."""
+    is_affine = matrix[2, 0] == 0.0 and matrix[2, 1] == 0.0 and matrix[2, 2] == 1.0
+    for k in range(x.size):
+        u0 = matrix[0, 1] * y[k] + matrix[0, 2]
+        v0 = matrix[1, 1] * y[k] + matrix[1, 2]
+        u[k] = matrix[0, 0] * x[k] + u0
+        v[k] = matrix[1, 0] * x[k] + v0
+        if not is_affine:
+            w = matrix[2, 0] * x[k] + matrix[2, 1] * y[k] + matrix[2, 2]
+            w = w if w > 0 else np.nan
+            u[k] /= w
+            v[k] /= w
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: Any, row: Any) -> None:
     """Nearest pixel of one colour to each position, as float64 indices."""
     if colour == 1:
@@ -243,29 +358,30 @@ def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: 
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _gather(raw: Any, matrix: Any, red_row: int, red_column: int, first: int, last: int, out: Any) -> None:
-    height, width = raw.shape
-    flat = raw.reshape(height * width)
-    columns = out.shape[2]
+def _gather(
+    raw: Any, top: int, height: int, matrix: Any, red_row: int, red_column: int, colour: int, first: int, out: Any
+) -> None:
+    width = raw.shape[1]
+    flat = raw.reshape(raw.size)
+    columns = out.shape[1]
     u, v = np.empty(columns), np.empty(columns)
     column, row = np.empty(columns), np.empty(columns)
     index = np.empty(columns, np.int32)
-    for y in range(first, last):
-        _row_positions(y, matrix, u, v)
-        for colour in range(3):
-            nearest(u, v, colour, red_row, red_column, column, row)
-            for x in range(columns):
-                inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
-                i, j = column[x], row[x]
-                i = i if i >= 0 else i + 2
-                i = i if i < width else i - 2
-                j = j if j >= 0 else j + 2
-                j = j if j < height else j - 2
-                index[x] = np.int32(j * width + i) if inside else -1
-            target = out[colour, y]
-            for x in range(columns):
-                k = index[x]
-                target[x] = np.float32(flat[np.uint64(k)]) if k >= 0 else np.float32(np.nan)
+    for line in range(out.shape[0]):
+        _row_positions(first + line, matrix, u, v)
+        nearest(u, v, colour, red_row, red_column, column, row)
+        for x in range(columns):
+            inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
+            i, j = column[x], row[x]
+            i = i if i >= 0 else i + 2
+            i = i if i < width else i - 2
+            j = j if j >= 0 else j + 2
+            j = j if j < height else j - 2
+            index[x] = np.int32((j - top) * width + i) if inside else -1
+        target = out[line]
+        for x in range(columns):
+            k = index[x]
+            target[x] = np.float32(flat[np.uint64(k)]) if k >= 0 else np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
@@ -290,46 +406,85 @@ def interpolate(plane: Any, x: float, y: float) -> float:
     weights = _cubic(y - j)
     total = 0.0
     for k in range(4):
-        line = plane[j + k - 1]
-        total += weights[k] * (a * line[i - 1] + b * line[i] + c * line[i + 1] + d * line[i + 2])
+        line = plane[np.uintp(j + k - 1)]
+        total += weights[k] * (
+            a * line[np.uintp(i - 1)] + b * line[np.uintp(i)] + c * line[np.uintp(i + 1)] + d * line[np.uintp(i + 2)]
+        )
     return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _place(
-    samples: Any, pixels: Any, matrix: Any, inverse: Any, red_row: int, red_column: int, model: Any,
-    gate: Any, steep: Any, scale: Any, pixfrac: float, judged: Any, share: Any,
-) -> None:
-    width = gate.shape[1]
-    reach = 0.5 * (pixfrac + 1.0)
-    u, v, column, row = np.empty(1), np.empty(1), np.empty(1), np.empty(1)
+def rows_and_columns(pixels: Any, width: int, at: Any) -> None:
+    """Take flat indices apart; quick where they ascend."""
+    y = 0
     for k in range(pixels.size):
-        y, x = pixels[k] // width, pixels[k] % width
+        pixel = pixels[k]
+        while pixel < y * width:
+            y = 0
+        while pixel >= (y + 1) * width:
+            y += 1
+        at[0, k], at[1, k] = y, pixel - y * width
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def drops(
+    at: Any, count: int, left: int, top: int, matrix: Any, inverse: Any, red_row: int, red_column: int,
+    colour: int, model: Any, gate: Any, pixfrac: float, memory: Any, share: Any, there: Any,
+) -> None:
+    """Share of each sample's drop on its output pixel, and the model at the sample's own place."""
+    reach, full = 0.5 * (pixfrac + 1.0), 1.0 / (pixfrac * pixfrac)
+    u, v, column, row = memory[0, :count], memory[1, :count], memory[2], memory[3]
+    for k in range(count):
+        x, y = left + at[1, k], top + at[0, k]
         w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-        u[0] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
-        v[0] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
-        sharp = gate[y, x]
+        u[k] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
+        v[k] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
+    nearest(u, v, colour, red_row, red_column, column, row)
+    for k in range(count):
+        across = min(max(reach - abs(column[k] - u[k]), 0.0), pixfrac)
+        down = min(max(reach - abs(row[k] - v[k]), 0.0), pixfrac)
+        drop = max(across * down * full, FAINTEST_SHARE)
+        sharp = gate[np.uintp(at[0, k]), np.uintp(at[1, k])]
+        share[k] = (1.0 - sharp) + sharp * drop
+    for k in range(count):
+        i, j = column[k], row[k]
+        w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
+        u[k] = (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w
+        v[k] = (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w
+    plane = model[colour]
+    for k in range(count):
+        # a difference with a whole number is exact: the same bits wherever the window begins
+        there[k] = interpolate(plane, u[k] - left, v[k] - top)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _place(
+    samples: Any, pixels: Any, forward: Any, inverse: Any, red: Any, model: Any, gate: Any, steep: Any,
+    scale: Any, pixfrac: float, left: int, top: int, shift: Any, share: Any,
+) -> None:
+    # in batches, so that all but the reading of the model works on whole vectors
+    at, memory, there = np.empty((2, BATCH), np.int64), np.empty((4, BATCH)), np.empty(BATCH)
+    for begin in range(0, pixels.size, BATCH):
+        count = min(BATCH, pixels.size - begin)
+        rows_and_columns(pixels[begin : begin + count], gate.shape[1], at)
         for colour in range(3):
-            nearest(u, v, colour, red_row, red_column, column, row)
-            i, j = column[0], row[0]
-            across = min(max(reach - abs(i - u[0]), 0.0), pixfrac)
-            down = min(max(reach - abs(j - v[0]), 0.0), pixfrac)
-            drop = max(across * down / (pixfrac * pixfrac), FAINTEST_SHARE)
-            share[colour, k] = (1.0 - sharp) + sharp * drop
-            w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
-            there = interpolate(
-                model[colour],
-                (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w,
-                (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w,
-            )
-            here = model[colour, y, x]
-            if np.isnan(there):
-                there = here
-            noise = max(scale[0, colour], 1e-20)
-            slope = STEEP_TRUST * steep[colour, k] / noise
-            value = samples[colour, k] * scale[1, colour] + scale[2, colour]
-            verdict = here + (value - there) / np.sqrt(1.0 + slope * slope)
-            judged[colour, k] = value if np.isnan(verdict) else verdict
+            plane = model[colour]
+            for f in range(forward.shape[0]):
+                drops(
+                    at, count, left, top, forward[f], inverse[f], red[f, 0], red[f, 1], colour, model, gate, pixfrac,
+                    memory, share[colour, f, begin:], there,
+                )  # fmt: skip
+                noise = max(scale[0, f, colour], 1e-20)
+                gain, offset = scale[1, f, colour], scale[2, f, colour]
+                for k in range(count):
+                    here = plane[np.uintp(at[0, k]), np.uintp(at[1, k])]
+                    change = here - there[k]
+                    change = change if change == change else 0.0
+                    slope = STEEP_TRUST * steep[colour, begin + k] / noise
+                    value = samples[colour, f, begin + k] * gain + offset
+                    verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
+                    moved = (verdict - value) / gain
+                    shift[colour, f, begin + k] = moved if moved == moved else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

@@ -3,38 +3,48 @@
 The cube holds for every output pixel the nearest raw sample of each colour, up to 1.4 px off. On plain sky that is
 no matter, and the grain is evened out over 3 x 3 pixels, as interpolation would. Where the light changes from pixel
 to pixel (`cfa_sky.structure`) the samples are stacked again, each with the share of its drop that falls on the output
-pixel, and judged by a value freed of the slope it sits on.
+pixel, and judged by a value freed of the slope it sits on. What their places still add to the mean is taken off
+(`displaced`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from time import monotonic
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip
+from astrobench.cube_mosaics import MosaicSource
 from astrobench.image import Image
 from astrobench.kernels import cfa, cfa_sky
+from astrobench.kernels.displaced import centred, displaced
 from astrobench.kernels.integrate import Integrated
-from astrobench.kernels.place_scatter import place_scatter
-from astrobench.steps._integration import PIXEL_BYTES, TICK, Outputs, _maps
-from astrobench.steps._plan import Plan
+from astrobench.steps._integration import PIXEL_BYTES, Outputs, maps
+from astrobench.steps._plan import Check, Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
-# Rows beyond a strip that decide about it: a sample reaches 4 px, structure 4 px, the evening 1 px.
-HALO = 9
+R = TypeVar("R")
+T = TypeVar("T")
+
+# Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
+HALO = 13
 FEWEST_ROWS = 64
-STRIP_SAMPLES = 40_000_000  # taller strips only cost memory
-BYTES_A_SAMPLE = 8  # the sample itself, and on structure its copy, share and shift
-PIECE = 4096  # pixels on structure that a thread takes at a time
+STRIP_BYTES = 160 * 2**20  # taller strips only cost memory
+RESULTS: dict[str, type] = {
+    "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
+    "weight": np.float32, "lower": np.float32, "upper": np.float32,
+}  # fmt: skip
+RESULT_BYTES = 48  # a pixel's results, the model and the gate of structure, and what is smoothed
+PIECE_BYTES = 4 * 2**20  # samples on structure that are placed at a time
+FEWEST_PIXELS = 512
 # Part of a star's light by which samples up to 1.4 px beside their pixel differ: 0.2 to 0.4 for FWHM 2.5 to 3.5 px.
 UNPLACED_SHARE = 0.4
 
@@ -59,105 +69,158 @@ def stack_noise(plan: Plan) -> NDArray[np.float64]:
     return np.asarray(np.sqrt((weight**2 * noise**2).sum(axis=0)) / weight.sum(axis=0))
 
 
+class Workspace:
+    """Memory for the strips of one thread, kept from strip to strip: fresh pages cost as much as the sums.
+
+    samples : (3, N, h, w) float32 and the results of each colour, of at most `pixels` pixels.
+    """
+
+    def __init__(self, frames: int, pixels: int) -> None:
+        self.frames = frames
+        self._samples = np.empty(3 * frames * pixels, np.float32)
+        self._results: dict[str, NDArray[Any]] = {name: np.empty(3 * pixels, kind) for name, kind in RESULTS.items()}
+
+    def samples(self, rows: int, width: int) -> NDArray[np.float32]:
+        """Return the place of the samples of a strip."""
+        return self._samples[: 3 * self.frames * rows * width].reshape(3, self.frames, rows, width)
+
+    def results(self, pixels: int) -> dict[str, NDArray[Any]]:
+        """Return the place of the results of a strip, (3, P) each."""
+        return {name: flat[: 3 * pixels].reshape(3, pixels) for name, flat in self._results.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Window:
     """A rectangle of a cube and what its samples are used for.
 
-    samples : one (N, h, w) float32 a colour; matrices : (N, 3, 3) from pixels of the window to those of the frames.
+    samples : (3, N, h, w) float32; origin : column and row of the grid where it begins; matrices : (N, 3, 3) from
+    pixels of the grid to those of the frames.
     """
 
-    samples: list[NDArray[np.float32]]
+    samples: NDArray[np.float32]
+    origin: tuple[int, int]
     matrices: NDArray[np.float64]
     patterns: tuple[str, ...]
     plan: Plan
+    threads: int = 1
 
-    def slope_strips(
-        self, model: NDArray[np.float32], gate: NDArray[np.float32], pixels: NDArray[np.int64], context: Context
-    ) -> list[Strip]:
-        """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
-        n, noise = self.plan.normalisation, sample_noise(self.plan)
-        chosen = np.stack([colour.reshape(len(colour), -1)[:, pixels] for colour in self.samples], axis=1)
-        steep = cfa_sky.steepness(model, pixels)
-        shift, share = np.empty_like(chosen), np.empty_like(chosen)
+    def at(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the samples of some pixels, (3, N, P)."""
+        flat = self.samples.reshape(*self.samples.shape[:2], -1)
+        return flat if pixels.size == flat.shape[2] else flat[:, :, pixels]
 
-        def one(k: int) -> None:
-            judged, share[k] = cfa.place(
-                chosen[k], pixels, self.patterns[k], self.matrices[k], model, gate, steep,
-                noise=noise[k], gain=n.gain[k], offset=n.offset[k],
-            )  # fmt: skip
-            gain, offset = (v[k].astype(np.float32)[:, None] for v in (n.gain, n.offset))
-            shift[k] = (judged - offset) / gain - chosen[k]
-
-        with ThreadPoolExecutor(max(1, context.workers)) as pool:
-            list(pool.map(one, range(len(chosen))))
-        return [Strip(chosen[:, c, None], share=share[:, c, None], shift=shift[:, c, None]) for c in range(3)]
-
-    def model(
-        self, plain: list[NDArray[np.float32]], context: Context
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+    def model(self, plain: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
         """Return the light to place samples by, how much each pixel is structure, and the pixels that are."""
-        model = np.stack(plain).reshape(3, *self.samples[0].shape[1:])
+        model = plain.reshape(3, *self.samples.shape[2:]).copy()
         gate = cfa_sky.structure(model, stack_noise(self.plan))
         pixels = np.flatnonzero(gate > 0)
-        if pixels.size:
-            for c, loose in enumerate(_flat(model)):
-                some = self.samples[c].reshape(len(self.samples[c]), -1)[:, None, pixels]
-                loose[pixels] = _loose(self.plan).integrate(Strip(some), c, context.workers)[0].value
+        loose, flat = _loose(self.plan), _flat(model)
+
+        def piece(some: NDArray[np.intp]) -> None:
+            for c, samples in enumerate(self.at(some)):
+                flat[c, some] = loose.integrate(Strip(samples[:, None]), c)[0].value
+
+        self._each(piece, self._pieces(pixels))
         return model, gate, pixels
 
+    def slope_strips(
+        self, model: NDArray[np.float32], gate: NDArray[np.float32], pixels: NDArray[np.intp]
+    ) -> list[Strip]:
+        """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
+        n, chosen = self.plan.normalisation, self.at(pixels)
+        shift, share = cfa.place_frames(
+            chosen, pixels, self.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
+            sample_noise(self.plan), n.gain, n.offset, origin=self.origin,
+        )  # fmt: skip
+        return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
+
     def stack(
-        self, common: NDArray[np.float64], rows: tuple[int, int], context: Context, check: Any = None
-    ) -> tuple[list[Integrated], list[NDArray[np.intp]]]:
-        """Reject and combine; return results and saturated pixels of each colour, flat.
+        self, common: NDArray[np.float64], rows: tuple[int, int], workspace: Workspace, check: Check | None = None
+    ) -> tuple[dict[str, NDArray[Any]], list[NDArray[np.intp]], NDArray[np.int64]]:
+        """Reject and combine.
 
-        `common` is what neighbouring pixels of the plain stack share, see `cfa_sky.common_light`. Rejected samples
-        are counted in the given rows only.
+        `common` is what neighbouring pixels of the plain stack share, see `cfa_sky.common_light`.
+
+        Returns
+        -------
+        found : dict of (3, P)
+            The fields of `Integrated`, flat.
+        full : list of (S,) int
+            Saturated pixels of each colour.
+        rejected : (3, N) int64
+            Rejected samples of each frame in the given rows only.
         """
-        shape = self.samples[0].shape[1:]
-        found, full = [], []
+        count, height, width = self.samples.shape[1:]
+        inner = rows[0] * width, rows[1] * width
+        found = workspace.results(height * width)
+        full, rejected = [], np.zeros((3, count), np.int64)
         for c in range(3):
-            whole = [self.samples[c].reshape(len(self.samples[c]), -1)[:, None], None, None]
-            one, saturated = _in_parts(self.plan, whole, c, (rows[0] * shape[1], rows[1] * shape[1]), context, check)
-            found.append(one)
+            whole = Strip(self.samples[c].reshape(count, 1, -1))
+            rejected[c], saturated = _in_parts(self.plan, whole, c, inner, _colour(found, c), self.threads, check)
             full.append(saturated)
-        model, gate, pixels = self.model([each.value for each in found], context)
-        inner = tuple(int(v) for v in np.searchsorted(pixels, (rows[0] * shape[1], rows[1] * shape[1])))
-        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
-        strips = self.slope_strips(model, gate, pixels, context) if pixels.size else []
-        for c, strip in enumerate(strips):
-            part, saturated = _in_parts(slope, [strip.samples, strip.share, strip.shift], c, inner, context, check)
-            counted = Strip(strip.samples[:, :, slice(*inner)])
-            before = self.plan.integrate(counted, c, context.workers, check)[0].rejected
-            for name in Integrated._fields[:-1]:  # all but the counts per frame
-                getattr(found[c], name)[pixels] = getattr(part, name)
-            found[c].rejected[:] += part.rejected - before
-            full[c] = np.union1d(np.setdiff1d(full[c], pixels), pixels[saturated])
-        sharp = np.stack([each.value for each in found]).reshape(3, *shape)
-        if self.plan.model.known:
-            for one, spread in zip(found, self._place_scatter(strips, pixels, sharp, gate, context), strict=False):
-                one.variance[pixels] += spread
-        variance = np.stack([each.variance for each in found]).reshape(3, *shape)
+        model, gate, pixels = self.model(found["value"])
+        for some, saturated_there, change in self._each(
+            partial(self._place, found, model, gate, inner, check), self._pieces(pixels, *inner)
+        ):
+            rejected += change
+            for c in range(3):
+                full[c] = np.union1d(np.setdiff1d(full[c], some), saturated_there[c])
+        sharp, variance = (found[name].reshape(3, height, width) for name in ("value", "variance"))
+        moved = self._each(partial(self._displaced, sharp, variance, gate), self._pieces(pixels))
+        for some, better in zip(self._pieces(pixels), moved, strict=True):
+            found["value"][:, some], found["variance"][:, some] = better
         even, spread = cfa_sky.smooth_sky(sharp, variance, gate, common)
-        for c in range(3):
-            found[c].value[:], found[c].variance[:] = even[c].reshape(-1), spread[c].reshape(-1)
-        return found, full
+        return found | {"value": _flat(even), "variance": _flat(spread)}, full, rejected
 
-    def _place_scatter(
-        self, strips: list[Strip], pixels: NDArray[np.intp], sharp: NDArray[np.float32], gate: NDArray[np.float32],
-        context: Context,
-    ) -> NDArray[np.float32]:  # fmt: skip
-        """Return the variance of the pixels of `slope_strips` from where their samples fell, (3, P)."""
-        matrices, weight = list(self.matrices), self.plan.normalisation.weight
+    def _place(
+        self,
+        found: dict[str, NDArray[Any]],
+        model: NDArray[np.float32],
+        gate: NDArray[np.float32],
+        inner: tuple[int, int],
+        check: Check | None,
+        some: NDArray[np.intp],
+    ) -> tuple[NDArray[np.intp], list[NDArray[np.intp]], NDArray[np.int64]]:
+        """Stack some pixels on structure anew; return them, the saturated ones, and the change in what is rejected."""
+        if check is not None:
+            check()
+        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
+        is_counted = inner[0] <= some[0] < inner[1]
+        full, change = [], np.zeros((3, self.samples.shape[1]), np.int64)
+        for c, strip in enumerate(self.slope_strips(model, gate, some)):
+            anew, saturated = slope.integrate(strip, c)
+            if is_counted:
+                lost = (found["low"][c, some] > 0) | (found["high"][c, some] > 0)
+                before, _ = self.plan.integrate(Strip(strip.samples[:, :, lost]), c)
+                change[c] = anew.rejected - before.rejected
+            for name in RESULTS:
+                found[name][c, some] = getattr(anew, name)
+            full.append(some[saturated])
+        return some, full, change
 
-        def some(begin: int) -> NDArray[np.float32]:
-            piece = slice(begin, begin + PIECE)
-            samples = np.stack([strip.samples[:, 0, piece] for strip in strips], axis=1)
-            return place_scatter(samples, pixels[piece], self.patterns, matrices, sharp, gate, weight)
+    def _displaced(
+        self,
+        sharp: NDArray[np.float32],
+        variance: NDArray[np.float32],
+        gate: NDArray[np.float32],
+        some: NDArray[np.intp],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return value and variance of some pixels on structure, freed of where their samples fell."""
+        weight = self.plan.normalisation.weight
+        moved = displaced(self.at(some), some, self.patterns, self.matrices, sharp, gate, weight, origin=self.origin)
+        return centred(_flat(sharp)[:, some], _flat(variance)[:, some], *moved)
 
-        if not strips:
-            return np.zeros((3, 0), np.float32)
-        with ThreadPoolExecutor(max(1, context.workers)) as pool:
-            return np.concatenate(list(pool.map(some, range(0, pixels.size, PIECE))), axis=1)
+    def _pieces(self, pixels: NDArray[np.intp], *cuts: int) -> list[NDArray[np.intp]]:
+        """Divide ascending pixels so that what is made of the samples of a piece stays small, and at some pixels."""
+        size = max(FEWEST_PIXELS, PIECE_BYTES // (12 * self.samples.shape[1]))
+        parts = np.split(pixels, np.searchsorted(pixels, cuts))
+        return [part[begin : begin + size] for part in parts for begin in range(0, part.size, size)]
+
+    def _each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        if self.threads == 1:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(work, items))
 
 
 def _loose(plan: Plan) -> Plan:
@@ -169,46 +232,86 @@ def _flat(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return planes.reshape(len(planes), -1)
 
 
+def _colour(results: dict[str, NDArray[Any]], channel: int) -> dict[str, NDArray[Any]]:
+    return {name: planes[channel] for name, planes in results.items()}
+
+
 def _in_parts(
-    plan: Plan, arrays: Sequence[Any], channel: int, inner: tuple[int, ...], context: Context, check: Any
-) -> tuple[Integrated, NDArray[np.intp]]:
-    """Integrate samples, shares and shifts (N, 1, P) and count the rejected of the pixels inner[0]..inner[1] alone."""
-    ends = (0, inner[0], inner[1], arrays[0].shape[2])
-    parts, full = [], []
-    for k, (a, b) in enumerate(pairwise(ends)):
-        samples, share, shift = (each if each is None else each[:, :, a:b] for each in arrays)
+    plan: Plan,
+    strip: Strip,
+    channel: int,
+    inner: tuple[int, int],
+    out: dict[str, NDArray[Any]],
+    threads: int,
+    check: Check | None,
+) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Integrate samples (N, 1, P); return what was rejected of the pixels inner[0]..inner[1], and the saturated."""
+    count, _, pixels = strip.samples.shape
+    rejected, full = np.zeros((3, count), np.int64), []
+    for k, (a, b) in enumerate(pairwise((0, *inner, pixels))):
+        samples, share, shift = (
+            each if each is None else each[:, :, a:b] for each in (strip.samples, strip.share, strip.shift)
+        )
         piece = Strip(np.asarray(samples), share=share, shift=shift)
-        one, saturated = plan.integrate(piece, channel, context.workers, check)
-        parts.append(one if k == 1 else one._replace(rejected=np.zeros_like(one.rejected)))
-        full.append(saturated + a)
-    whole = {name: np.concatenate([getattr(one, name) for one in parts]) for name in Integrated._fields[:-1]}
-    return Integrated(**whole, rejected=parts[1].rejected), np.concatenate(full)
+        place = Integrated(**{name: plane[a:b] for name, plane in out.items()}, rejected=rejected[k])
+        full.append(plan.integrate(piece, channel, threads, check, place)[1] + a)
+    return rejected[1], np.concatenate(full)
 
 
-def window(cube: Cube, plan: Plan, rows: tuple[int, int], columns: tuple[int, int]) -> Window:
+def window(
+    cube: Cube,
+    plan: Plan,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    workspace: Workspace | None = None,
+    threads: int = 1,
+) -> Window:
     """Read a rectangle of a cube of own pixels."""
-    samples = [cube.strip(channel, *rows).samples for channel in range(3)]
-    if columns != (0, cube.shape[3]):
-        samples = [np.ascontiguousarray(each[:, :, slice(*columns)]) for each in samples]
-    origin = np.eye(3)
-    origin[:2, 2] = columns[0], rows[0]
-    return Window(samples, np.linalg.inv(cube.transforms) @ origin, cube.patterns, plan)
+    height, width = rows[1] - rows[0], cube.shape[3]
+    samples = (workspace or Workspace(len(cube), height * width)).samples(height, width)
+    if isinstance(cube.source, MosaicSource):
+        cube.source.colours(np.arange(len(cube)), (0, 1, 2), rows[0], samples)
+    else:
+        for channel in range(3):
+            samples[channel] = cube.strip(channel, *rows).samples
+    if columns != (0, width):
+        samples = np.ascontiguousarray(samples[..., slice(*columns)])
+    back = np.asarray(np.linalg.inv(cube.transforms), np.float64)
+    return Window(samples, (columns[0], rows[0]), back, cube.patterns, plan, threads)
 
 
-def pixel_strips(cube: Cube, plan: Plan, x: int, y: int, context: Context) -> tuple[Plan, list[Strip]]:
-    """Return how one pixel was stacked: the plan, and the strip of one pixel of each colour."""
+def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Strip], list[tuple[float, float]]]:
+    """Return how one pixel was stacked.
+
+    Returns
+    -------
+    plan : Plan
+    strips : list of Strip
+        One pixel of each colour.
+    final : list of (float, float)
+        Its value and sigma in the stack, after what follows rejection and combination.
+    """
     _, _, height, width = cube.shape
     rows = max(0, y - HALO), min(height, y + HALO + 1)
     columns = max(0, x - HALO), min(width, x + HALO + 1)
     here = window(cube, plan, rows, columns)
-    flat = np.array([(y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]])
-    plain = [Strip(np.ascontiguousarray(here.samples[c].reshape(len(cube), -1)[:, flat])[:, None]) for c in range(3)]
-    first = [plan.integrate(Strip(here.samples[c]), c)[0].value for c in range(3)]
-    model, gate, _ = here.model(first, context)
-    if not gate.reshape(-1)[flat[0]] > 0:
-        return plan, plain
+    place = (y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]
+    workspace = Workspace(len(cube), here.samples[0, 0].size)
+    found, _, _ = here.stack(_common_light(cube), (0, rows[1] - rows[0]), workspace)
+    final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
+    flat = np.array([place])
+    first = [plan.integrate(Strip(samples), c)[0].value for c, samples in enumerate(here.samples)]
+    model, gate, _ = here.model(np.stack(first))
+    if not gate.reshape(-1)[place] > 0:
+        return plan, [Strip(samples[:, None]) for samples in here.at(flat)], final
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
-    return slope, here.slope_strips(model, gate, flat, context)
+    return slope, here.slope_strips(model, gate, flat), final
+
+
+def _common_light(cube: Cube) -> NDArray[np.float64]:
+    frame = cube.frames.used[cube.reference]
+    back = list(np.linalg.inv(cube.transforms))
+    return cfa_sky.common_light(back, cube.patterns[0], cube.shape[2:], (frame.height, frame.width))
 
 
 def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
@@ -217,41 +320,47 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     need = 3 * height * width * PIXEL_BYTES
     in_memory = need <= context.memory_budget // 2
     outputs = Outputs((3, height, width), None if in_memory else context.scratch)
-    budget = context.memory_budget - (need if in_memory else 0)
-    rows = int(min(budget // BYTES_A_SAMPLE, STRIP_SAMPLES) // (3 * count * width)) - 2 * HALO
-    rows = min(max(rows, FEWEST_ROWS), height)
-    frame = cube.frames.used[cube.reference]
-    common = cfa_sky.common_light(
-        list(np.linalg.inv(cube.transforms)), cube.patterns[0], (height, width), (frame.height, frame.width)
-    )
-    rejected = np.zeros((count, 3), np.int64)
+    rows, lanes = _division(cube, context.memory_budget - (need if in_memory else 0), context.workers)
+    common = _common_light(cube)
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
-    try:
-        for y0 in range(0, height, rows):
-            y1 = min(y0 + rows, height)
-            top, bottom = max(0, y0 - HALO), min(height, y1 + HALO)
-            here = window(cube, plan, (top, bottom), (0, width))
-            inner = slice((y0 - top) * width, (y1 - top) * width)
-            tell = partial(_tell, context, y0, y1, height, count, [monotonic()])
-            tell()
-            found, full = here.stack(common, (y0 - top, y1 - top), context, tell)
+    lock = Lock()
+    spare: list[Workspace] = []
+
+    def strip(y0: int) -> NDArray[np.int64]:
+        y1 = min(y0 + rows, height)
+        top, bottom = max(0, y0 - HALO), min(height, y1 + HALO)
+        with lock:
+            workspace = spare.pop() if spare else Workspace(count, (rows + 2 * HALO) * width)
+        here = window(cube, plan, (top, bottom), (0, width), workspace, max(1, context.workers // lanes))
+        found, full, rejected = here.stack(common, (y0 - top, y1 - top), workspace, context.check_stop)
+        with lock:
             for c in range(3):
-                for name, flat in _maps(found[c], full[c]).items():
-                    kept = flat[inner]
-                    outputs.put(name, c, y0, kept.reshape(-1, width))
+                for name, flat in maps(Integrated(**_colour(found, c), rejected=rejected[c]), full[c]).items():
+                    kept = flat[(y0 - top) * width : (y1 - top) * width].reshape(-1, width)
+                    outputs.put(name, c, y0, kept)
                     if name in sums:
                         sums[name] += float(kept.sum(dtype=np.int64))
-                rejected[:, c] += found[c].rejected
+            spare.append(workspace)
+        return rejected
+
+    try:
+        rejected = context.map(strip, range(0, height, rows), f"stacking {count} frames", lanes)
         planes = outputs.finish()
     except BaseException:
         outputs.discard()
         raise
-    tell_result(cube, plan, rejected, sums, context)
+    tell_result(cube, plan, np.sum(rejected, axis=0).T, sums, context)
     return Image(planes.pop("data"), header=stack_header(cube, plan.normalisation)).replace(**planes)
 
 
-def _tell(context: Context, y0: int, y1: int, height: int, count: int, last: list[float]) -> None:
-    context.check_stop()
-    if monotonic() - last[0] > TICK:
-        last[0] = monotonic()
-        context.progress(y0 / height, f"stacking {count} frames, rows {y0} to {y1} of {height}")
+def _division(cube: Cube, budget: int, workers: int) -> tuple[int, int]:
+    """Return the rows of a strip and how many strips are worked on at a time."""
+    count, _, height, width = cube.shape
+    line = 3 * width * (4 * count + RESULT_BYTES)
+    for lanes in range(workers, 0, -1):
+        rows = min(budget // lanes // line, STRIP_BYTES // line) - 2 * HALO
+        if rows >= FEWEST_ROWS or lanes == 1:
+            break
+    rows = min(max(rows, FEWEST_ROWS), height)
+    turns = -(-height // (rows * lanes))  # all threads end together
+    return -(-height // (turns * lanes)), lanes
