@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from astrobench.frames import Frame, Frames, uncovered
 
 LEAST_ZEROS = 8  # along the edges of a frame; fewer are clipped pixels, not a border
 TOP_BIT = np.uint16(0x8000)
+BUFFERS = 2  # strips in work at a time: one is judged while the next is read
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,29 @@ class _Pixels:
     offset: int
     dtype: str
     is_unsigned: bool
+
+
+class _Buffers:
+    """Memory for strips, used again as soon as nobody holds what was read into it.
+
+    Fresh memory is cleared page by page when it is first written to, which takes as long as reading the strip.
+    """
+
+    def __init__(self) -> None:
+        self.kept = [np.empty(0, np.uint8) for _ in range(BUFFERS)]
+        self.lock = Lock()
+        self.alone = sys.getrefcount(self.kept[0])  # references to a buffer in no other hands
+
+    def take(self, shape: tuple[int, int, int], dtype: type) -> NDArray[Any]:
+        """Return an array of undefined contents."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        with self.lock:
+            for i in range(len(self.kept)):
+                if sys.getrefcount(self.kept[i]) == self.alone:
+                    if self.kept[i].size < size:
+                        self.kept[i] = np.empty(size, np.uint8)
+                    return self.kept[i][:size].view(dtype).reshape(shape)
+        return np.empty(shape, dtype)
 
 
 class FileSource:
@@ -48,6 +74,7 @@ class FileSource:
         self.pixels = pixels
         self.shape = shape
         self.holes = holes
+        self.buffers = _Buffers()
         self.as_stored = all(p.is_unsigned for p in pixels) and not any(len(h) for h in holes)
 
     def strip(self, frames: NDArray[np.intp], channel: int, y0: int, y1: int) -> Strip:
@@ -55,11 +82,11 @@ class FileSource:
         _, _, height, width = self.shape
         size = (len(frames), y1 - y0, width)
         if self.as_stored:
-            words = np.empty(size, np.uint16)
+            words = self.buffers.take(size, np.uint16)
             for row, k in zip(words, frames, strict=True):
                 _read(self.pixels[k], (channel * height + y0) * width, row)
             return Strip(words, swapped=True)
-        samples = np.empty(size, np.float32)
+        samples = self.buffers.take(size, np.float32)
         for plane, k in zip(samples, frames, strict=True):
             self._decode(int(k), channel, y0, plane)
         return Strip(samples)

@@ -101,3 +101,21 @@ def test_a_file_cut_off_meanwhile_is_named(tmp_path, context):
     path.write_bytes(path.read_bytes()[:6000])
     with pytest.raises(InputError, match=r"frame_002\.fits ends before its last row"):
         Stack().apply(cube, context)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_strip_in_use_is_never_overwritten_and_one_let_go_gives_its_memory(tmp_path, context, dtype):
+    samples = scene()
+    cube = cube_from_files(write(tmp_path, samples, dtype), context)
+    held = [cube.strip(0, y, y + 30).samples[1:, 2:] for y in (0, 30, 60)]
+    copies = [part.copy() for part in held]
+    places = {cube.strip(0, 0, 90).samples.ctypes.data for _ in range(3)}
+    assert len(places) <= 3
+    assert all(np.array_equal(part, copy) for part, copy in zip(held, copies, strict=True))
+    del held
+    first = cube.strip(0, 0, 30).samples
+    second = cube.strip(0, 30, 60).samples
+    place = first.ctypes.data
+    del first
+    assert cube.strip(0, 60, 90).samples.ctypes.data == place
+    assert second.shape == (6, 30, 110)

@@ -6,6 +6,7 @@ is in `integrate_blocks`. Rules and combinations follow the references named in 
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from astrobench.kernels.integrate_blocks import integrate_range
 from astrobench.kernels.integrate_inputs import (
@@ -49,7 +49,13 @@ MEDIAN_FACTORS = (
     1.5088, 1.4102, 1.5184, 1.4303, 1.5254, 1.4460, 1.5308, 1.4585, 1.5350, 1.4687,
 )  # fmt: skip
 
+PAUSE = 0.05  # seconds between two looks at another process
+
 Array = NDArray[Any]
+
+# Whether another process still compiles this kernel; asked before its first use here, because both compiling takes
+# twice as long as waiting for the cache.
+compiling_elsewhere: list[Callable[[], bool]] = []
 
 
 class Integrated(NamedTuple):
@@ -219,9 +225,10 @@ def integrate_samples(
     )
     plan = Plan(*sort_plan(frames))
 
-    result = _allocate(frames, pixels) if out is None else out
+    result = allocate(frames, pixels) if out is None else out
     _check_out(result, frames, pixels)
     result.rejected[:] = 0
+    _wait_for_others(check)
     lock = threading.Lock()
     stop = threading.Event()
     spare: list[tuple[Work, Column]] = []
@@ -242,6 +249,16 @@ def integrate_samples(
 
     _share_out(work, range(0, pixels, RANGE), threads, check, stop)
     return result
+
+
+def _wait_for_others(check: Callable[[], object] | None) -> None:
+    while compiling_elsewhere:
+        if not compiling_elsewhere[-1]():
+            compiling_elsewhere.pop()
+            continue
+        if check is not None:
+            check()
+        time.sleep(PAUSE)
 
 
 def _share_out(
@@ -349,7 +366,9 @@ def _plane(name: str, given: Array | None, shape: tuple[int, ...]) -> tuple[Arra
     return _flatten(np.asarray(given))
 
 
-def _allocate(frames: int, pixels: int) -> Integrated:
+def allocate(frames: int, pixels: int) -> Integrated:
+    """Return memory for the results of so many frames and pixels, contents undefined."""
+
     def plane(dtype: type) -> Array:
         return np.empty(pixels, dtype)
 
@@ -390,6 +409,8 @@ def gesd_limits(frames: int, alpha: float, max_fraction: float) -> NDArray[np.fl
     ----------
     Rosner, Technometrics 25 (1983) 165; NIST/SEMATECH e-Handbook 1.3.5.17.3.
     """
+    from scipy.special import stdtrit  # a quarter of a second to import, and only this rule needs it
+
     most = [
         min(max(1, math.floor(max_fraction * n)), n - 3) if n >= GESD_LEAST else 0 for n in range(frames + 1)
     ]
@@ -435,5 +456,3 @@ def median_factors(frames: int) -> NDArray[np.float64]:
     known = MEDIAN_FACTORS[: frames + 1]
     factors[: len(known)] = known
     return factors
-
-

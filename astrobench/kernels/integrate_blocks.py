@@ -10,22 +10,41 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from astrobench.kernels import integrate_inputs as inputs
 from astrobench.kernels import integrate_lanes as lanes
 from astrobench.kernels import integrate_pixel as pixel
 from astrobench.kernels import integrate_screens as screens
 from astrobench.kernels import reject, sortnet
-from astrobench.kernels.integrate_inputs import MAX, MEDIAN, MIN, SUM
+from astrobench.kernels.integrate_inputs import (
+    MAX,
+    MEDIAN,
+    MIN,
+    SUM,
+    Apart,
+    Column,
+    Combining,
+    Frames,
+    Noise,
+    Plan,
+    Planes,
+    Rule,
+    Samples,
+    Work,
+)
 from astrobench.kernels.reject import GESD, MAD, MINMAX, MODEL, NONE, PERCENTILE, SIGMA, WINSORIZED
-from astrobench.kernels.sortnet import LANES, inlined
+from astrobench.kernels.sortnet import LANES, Floats, Index, inlined
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
 
 
 @inlined
-def prepare(samples, frames, apart, work, column, block, start, m, keep_raw):
+def prepare(
+    samples: Samples, frames: Frames, apart: Apart, work: Work, column: Column, block: Floats, start: int, m: int,
+    keep_raw: bool,
+) -> None:  # fmt: skip
     """Leave out what is uncovered or saturated, put judged values in place; returns the unsorted samples."""
     n = frames.gain.size
     raw = work.raw
@@ -57,7 +76,7 @@ def prepare(samples, frames, apart, work, column, block, start, m, keep_raw):
 
 
 @inlined
-def describe(work, block, flat, n, plan, sorting, merging):
+def describe(work: Work, block: Floats, flat: Floats, n: int, plan: Plan, sorting: bool, merging: bool) -> bool:
     """Sort the block where needed; count, ends, median and moments of every lane. True where nothing is missing."""
     if not sorting:
         lanes.count_valid(block, n, work.valid)
@@ -75,7 +94,7 @@ def describe(work, block, flat, n, plan, sorting, merging):
 
 
 @inlined
-def screen(work, block, flat, n, rule, noise):
+def screen(work: Work, block: Floats, flat: Floats, n: int, rule: Rule, noise: Noise) -> None:
     """Flag the lanes where the rule may reject a sample."""
     low = np.float32(rule.low)
     high = np.float32(rule.high)
@@ -120,7 +139,7 @@ def screen(work, block, flat, n, rule, noise):
 
 
 @inlined
-def cut_ranks(work, block, n, rule):
+def cut_ranks(work: Work, block: Floats, n: int, rule: Rule) -> tuple[Index, Index]:
     """Reject fixed counts in every lane of a full block; returns how many in all and how many at the low end.
 
     Lanes where that would part equal samples stay flagged.
@@ -135,7 +154,10 @@ def cut_ranks(work, block, n, rule):
 
 
 @inlined
-def combine_lanes(work, block, raw, n, cut, sorting, frames, noise, combining):
+def combine_lanes(
+    work: Work, block: Floats, raw: Floats, n: int, cut: Index, sorting: bool, frames: Frames, noise: Noise,
+    combining: Combining,
+) -> None:  # fmt: skip
     """Value, variance and weight of every lane as if it lost nothing more."""
     method = combining.method
     times = np.float64(n) if method == SUM else 1.0
@@ -180,7 +202,10 @@ def combine_lanes(work, block, raw, n, cut, sorting, frames, noise, combining):
 
 
 @inlined
-def write_lanes(work, out, start, m, unit, equal_weight, cut, first_cut):
+def write_lanes(
+    work: Work, out: Planes, start: int, m: int, unit: np.float32, equal_weight: np.float32, cut: Index,
+    first_cut: Index,
+) -> None:  # fmt: skip
     """Write a block's results; one array a loop, which the compiler turns into copies of whole vectors."""
     for p in range(m):
         out.value[np.uintp(start + p)] = work.result[p]
@@ -201,7 +226,9 @@ def write_lanes(work, out, start, m, unit, equal_weight, cut, first_cut):
 
 
 @inlined
-def judge_sorted(samples, frames, rule, column, count, q, origin, middle):
+def judge_sorted(
+    samples: Samples, frames: Frames, rule: Rule, column: Column, count: int, q: int, origin: float, middle: Index
+) -> tuple[Index, Index]:
     """Surviving run of one pixel's sorted samples by any rule but the noise model."""
     first = np.int64(0)
     last = count - 1
@@ -225,7 +252,10 @@ def judge_sorted(samples, frames, rule, column, count, q, origin, middle):
 
 
 @inlined
-def judge_lanes(samples, frames, apart, rule, noise, combining, work, column, block, start, m, out, rejected):
+def judge_lanes(
+    samples: Samples, frames: Frames, apart: Apart, rule: Rule, noise: Noise, combining: Combining, work: Work,
+    column: Column, block: Floats, start: int, m: int, out: Planes, rejected: NDArray[np.int64],
+) -> None:  # fmt: skip
     """Judge the flagged pixels exactly and, where one loses a sample, write its results anew."""
     ordered = column.ordered
     simple = not (apart.sharing or apart.judging or frames.saturating)
@@ -300,7 +330,8 @@ def _build(source_digest: int) -> Callable[..., Any]:
     """Compile lazily; the digest is a closure value, so it enters the key of numba's cache."""
     compiler: Callable[..., Any] = njit
 
-    @compiler(nogil=True, cache=True, error_model="numpy", _nrt=False)  # nothing is allocated inside
+    # nothing is allocated inside, and nobody but Python calls it
+    @compiler(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
     def integrate_range(
         begin: int, end: int, samples: Any, frames: Any, apart: Any, rule: Any, noise: Any, combining: Any,
         plan: Any, work: Any, column: Any, out: Any, rejected: Any,

@@ -4,20 +4,17 @@ N frames, P pixels; one compiled kernel serves all, so every group has the same 
 what is not asked for is an array of one element and a False.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from astrobench.kernels.sortnet import LANES
+from astrobench.kernels.sortnet import LANES, Doubles, Flags, Floats, Ints
 
 FLOAT32, UINT16, UINT16_FITS = range(3)
 MEAN, MEDIAN, SUM, MIN, MAX = range(5)
 COMBINATIONS = {"mean": MEAN, "median": MEDIAN, "sum": SUM, "min": MIN, "max": MAX}
 ROWS_TOGETHER = 256  # rows loaded at once: 128 KB, within a second-level cache
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 
 class Samples(NamedTuple):
@@ -125,15 +122,15 @@ class Work(NamedTuple):
     result: Floats
     spread: Floats
     spare: Floats
-    valid: NDArray[np.int32]
-    saturated: NDArray[np.int32]
-    limits_for: NDArray[np.int32]
-    used: NDArray[np.int32]
-    first: NDArray[np.int32]
-    last: NDArray[np.int32]
+    valid: Ints
+    saturated: Ints
+    limits_for: Ints
+    used: Ints
+    first: Ints
+    last: Ints
     gesd_floats: Floats
-    gesd_ints: NDArray[np.int32]
-    flag: NDArray[np.bool_]
+    gesd_ints: Ints
+    flag: Flags
     sums: Doubles
 
 
@@ -166,12 +163,19 @@ def make_work(frames: Frames, plan: Plan, rule: Rule) -> Work:
     blocks = np.full((plan.rows * max(1, ROWS_TOGETHER // plan.rows), LANES), np.inf, np.float32)
     weights = np.zeros((even, LANES), np.float32)
     weights[:count] = frames.weight[:, None]
-    lanes: list[Any] = [np.zeros(LANES, np.float32) for _ in range(10)]
-    integers: list[Any] = [np.zeros(LANES, np.int32) for _ in range(6)]
-    integers[2][:] = -1
+
+    def floats() -> Floats:
+        return np.zeros(LANES, np.float32)
+
+    def whole(value: int = 0) -> Ints:
+        return np.full(LANES, value, np.int32)
+
     return Work(
-        blocks, blocks.reshape(-1), np.full((even, LANES), np.inf, np.float32), weights,
-        np.full((rule.limits.shape[1], LANES), np.inf, np.float32), *lanes, *integers,
-        np.zeros(7 * LANES, np.float32), np.zeros(4 * LANES, np.int32), np.zeros(LANES, np.bool_),
-        np.zeros((4, LANES)),
+        blocks=blocks, flat=blocks.reshape(-1), raw=np.full((even, LANES), np.inf, np.float32), weights=weights,
+        limits2=np.full((rule.limits.shape[1], LANES), np.inf, np.float32),
+        lowest=floats(), highest=floats(), median=floats(), reached=floats(), sum1=floats(), sum2=floats(),
+        total=floats(), result=floats(), spread=floats(), spare=floats(),
+        valid=whole(), saturated=whole(), limits_for=whole(-1), used=whole(), first=whole(), last=whole(),
+        gesd_floats=np.zeros(7 * LANES, np.float32), gesd_ints=np.zeros(4 * LANES, np.int32),
+        flag=np.zeros(LANES, np.bool_), sums=np.zeros((4, LANES)),
     )  # fmt: skip

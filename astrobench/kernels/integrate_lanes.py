@@ -6,9 +6,10 @@ the image it lies, and on every machine.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from astrobench.kernels.integrate_inputs import FLOAT32, UINT16
-from astrobench.kernels.sortnet import LANES, part, pick
+from astrobench.kernels.integrate_inputs import FLOAT32, UINT16, Frames, Samples
+from astrobench.kernels.sortnet import LANES, Doubles, Flags, Floats, Ints, part, pick
 
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
@@ -18,14 +19,16 @@ HALF_WEIGHT_ROUNDING = 1e-12  # relative: cumulative weights this close to one h
 
 
 @part
-def native(stored):
+def native(stored: np.uint16) -> np.uint16:
     """Undo FITS storage of unsigned 16-bit numbers: big-endian, offset by 32768."""
     swapped = np.uint16((stored >> np.uint16(8)) | np.uint16(stored << np.uint16(8)))
     return np.uint16(swapped ^ np.uint16(0x8000))
 
 
 @part
-def load_blocks(samples, frames, n, begin, end, count, rows, blocks):
+def load_blocks(
+    samples: Samples, frames: Frames, n: int, begin: int, end: int, count: int, rows: int, blocks: Floats
+) -> None:
     """Normalise the samples of ``count`` blocks: two roundings, as numpy does, so that masks can be rebuilt.
 
     Several blocks at once, because a block is only half a kilobyte of each frame: too short for the hardware to
@@ -56,17 +59,17 @@ def load_blocks(samples, frames, n, begin, end, count, rows, blocks):
 
 
 @part
-def raw_sample(samples, i):
+def raw_sample(samples: Samples, i: int) -> np.float32:
     """One sample as recorded, float32."""
     if samples.kind == FLOAT32:
-        return samples.floats[i]
+        return np.float32(samples.floats[i])
     if samples.kind == UINT16:
         return np.float32(samples.words[i])
     return np.float32(native(samples.words[i]))
 
 
 @part
-def count_valid(block, n, valid):
+def count_valid(block: Floats, n: int, valid: Ints) -> None:
     """Count the valid samples per lane of an unsorted or sorted block."""
     for p in range(LANES):
         valid[p] = 0
@@ -76,7 +79,7 @@ def count_valid(block, n, valid):
 
 
 @part
-def extremes(block, n, lowest, highest):
+def extremes(block: Floats, n: int, lowest: Floats, highest: Floats) -> None:
     """Smallest and largest valid sample per lane of an unsorted block (NaN where none); padding is passed over."""
     for p in range(LANES):
         lowest[p] = INF
@@ -100,7 +103,7 @@ def extremes(block, n, lowest, highest):
 
 
 @part
-def sorted_marks(block, n, valid, lowest, highest, median):
+def sorted_marks(block: Floats, n: int, valid: Ints, lowest: Floats, highest: Floats, median: Floats) -> bool:
     """Count, ends and median of every lane of a sorted block (NaN where nothing is valid)."""
     full = True
     for p in range(LANES):
@@ -129,7 +132,7 @@ def sorted_marks(block, n, valid, lowest, highest, median):
 
 
 @part
-def moments(block, n, median, sum1, sum2):
+def moments(block: Floats, n: int, median: Floats, sum1: Floats, sum2: Floats) -> None:
     """Sum d and d*d about the median. Four rows a turn keep the sums in registers; padding adds nothing."""
     for p in range(LANES):
         sum1[p] = ZERO
@@ -146,7 +149,7 @@ def moments(block, n, median, sum1, sum2):
 
 
 @part
-def plain_sums(block, n, sums):
+def plain_sums(block: Floats, n: int, sums: Doubles) -> None:
     """Float64 sums of valid samples of an unsorted block; rows come in pairs, padding adds nothing."""
     sum_y = sums[1]
     sum_yy = sums[2]
@@ -162,7 +165,7 @@ def plain_sums(block, n, sums):
 
 
 @part
-def weighted_sums(block, n, weight, sums):
+def weighted_sums(block: Floats, n: int, weight: Floats, sums: Doubles) -> None:
     """Float64 sums over the valid samples of an unsorted block: w, w y, w y y and the count of w above 0."""
     sum_w = sums[0]
     sum_wy = sums[1]
@@ -190,7 +193,7 @@ def weighted_sums(block, n, weight, sums):
 
 
 @part
-def run_moments(block, first, last, median, sum1, sum2):
+def run_moments(block: Floats, first: int, last: int, median: Floats, sum1: Floats, sum2: Floats) -> None:
     """Sum d and d*d about the median over the sorted rows ``first`` to ``last``."""
     for p in range(LANES):
         sum1[p] = ZERO
@@ -203,7 +206,9 @@ def run_moments(block, first, last, median, sum1, sum2):
 
 
 @part
-def count_outside(block, n, m, low, high, flag, rejected):
+def count_outside(
+    block: Floats, n: int, m: int, low: Floats, high: Floats, flag: Flags, rejected: NDArray[np.int64]
+) -> None:
     """Count the samples outside [low, high] per frame of an unsorted block; flagged lanes are left out."""
     for k in range(n):
         count = np.int32(0)
@@ -215,7 +220,10 @@ def count_outside(block, n, m, low, high, flag, rejected):
 
 
 @part
-def sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread):
+def sorted_results(
+    valid: Ints, cut: int, median: Floats, sum1: Floats, sum2: Floats, times: float, total: Floats, result: Floats,
+    spread: Floats,
+) -> None:  # fmt: skip
     """Count, mean (or sum) and variance of the mean from float32 sums about the median."""
     for p in range(LANES):
         v = np.float32(valid[p] - cut)
@@ -232,7 +240,7 @@ def sorted_results(valid, cut, median, sum1, sum2, times, total, result, spread)
 
 
 @part
-def plain_results(sums, valid, times, total, result, spread):
+def plain_results(sums: Doubles, valid: Ints, times: float, total: Floats, result: Floats, spread: Floats) -> None:
     """Count, mean (or sum) and variance of the mean from float64 sums."""
     for p in range(LANES):
         v = np.float64(valid[p])
@@ -245,7 +253,7 @@ def plain_results(sums, valid, times, total, result, spread):
 
 
 @part
-def weighted_results(sums, times, total, result, spread):
+def weighted_results(sums: Doubles, times: float, total: Floats, result: Floats, spread: Floats) -> None:
     """Weight, weighted mean (or sum) and variance of the mean from float64 sums."""
     for p in range(LANES):
         w = sums[0, p]
@@ -259,7 +267,10 @@ def weighted_results(sums, times, total, result, spread):
 
 
 @part
-def known_variance(block, weight, n, weighted, result, times, sky, floor, slope, share, total, spread):
+def known_variance(
+    block: Floats, weight: Floats, n: int, weighted: bool, result: Floats, times: float, sky: Floats, floor: Floats,
+    slope: Floats, share: float, total: Floats, spread: Floats,
+) -> None:  # fmt: skip
     """Variance of the mean of samples of known noise: sum w^2 var / (sum w)^2, of an unsorted block."""
     for p in range(LANES):
         total[p] = ZERO
@@ -281,7 +292,7 @@ def known_variance(block, weight, n, weighted, result, times, sky, floor, slope,
 
 
 @part
-def _weight_up_to(block, weight, n, limit, out):
+def _weight_up_to(block: Floats, weight: Floats, n: int, limit: Floats, out: Doubles) -> None:
     """Float64 weight per lane of the samples not above ``limit``."""
     for p in range(LANES):
         out[p] = 0.0
@@ -293,7 +304,10 @@ def _weight_up_to(block, weight, n, limit, out):
 
 
 @part
-def weighted_median(ordered, block, weight, n, valid, sums, first, last, limit, result):
+def weighted_median(
+    ordered: Floats, block: Floats, weight: Floats, n: int, valid: Ints, sums: Doubles, first: Ints, last: Ints,
+    limit: Floats, result: Floats,
+) -> None:  # fmt: skip
     """Mean of the lower and upper weighted median of every lane: bisection over its sorted samples.
 
     ``ordered`` is the block sorted, ``block`` the same unsorted; ``sums[0]`` holds the weight of each lane;

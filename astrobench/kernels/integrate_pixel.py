@@ -1,17 +1,18 @@
 """Combine one pixel in float64: fetch its samples in frame order, mark the rejected, give value and variance."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from astrobench.kernels.integrate_inputs import MAX, MEDIAN, MIN
+from astrobench.kernels.integrate_inputs import MAX, MEDIAN, MIN, Apart, Column, Combining, Frames, Noise, Samples
 from astrobench.kernels.integrate_lanes import HALF_WEIGHT_ROUNDING, INF, raw_sample
 from astrobench.kernels.reject import median_of_run, model_variance, run_sums, sort_upwards
-from astrobench.kernels.sortnet import LANES, inlined, part
+from astrobench.kernels.sortnet import LANES, Doubles, Floats, Index, Ints, inlined, part
 
 KEPT, REJECTED, MISSING, SATURATED = range(4)  # codes of a sample
 
 
 @part
-def gather(samples, frames, apart, q, column):
+def gather(samples: Samples, frames: Frames, apart: Apart, q: int, column: Column) -> None:
     """Fetch the samples of pixel ``q`` in frame order.
 
     Fills ``values`` (normalised), ``judged`` (those the rule sees, +inf where there is none),
@@ -48,7 +49,10 @@ def gather(samples, frames, apart, q, column):
 
 
 @part
-def leave_out_saturated(samples, frames, apart, saturated, column, block, start, m):
+def leave_out_saturated(
+    samples: Samples, frames: Frames, apart: Apart, saturated: Ints, column: Column, block: Floats, start: int,
+    m: int,
+) -> None:  # fmt: skip
     """Turn saturated samples of a block into missing ones and count them, unless a pixel has no others."""
     n = frames.gain.size
     for p in range(LANES):
@@ -68,7 +72,7 @@ def leave_out_saturated(samples, frames, apart, saturated, column, block, start,
 
 
 @part
-def gather_plain(samples, frames, q, values):
+def gather_plain(samples: Samples, frames: Frames, q: int, values: Doubles) -> None:
     """Fetch the normalised samples of pixel ``q`` in frame order, +inf where there is none."""
     for k in range(frames.gain.size):
         y = raw_sample(samples, np.uintp(k * samples.step + q)) * frames.gain[k] + frames.offset[k]
@@ -76,7 +80,9 @@ def gather_plain(samples, frames, q, values):
 
 
 @part
-def count_cut(samples, frames, q, low, high, left, rejected):
+def count_cut(
+    samples: Samples, frames: Frames, q: int, low: float, high: float, left: int, rejected: NDArray[np.int64]
+) -> None:
     """Count per frame the ``left`` valid samples of pixel ``q`` that lie outside [low, high]."""
     for k in range(frames.gain.size):
         y = raw_sample(samples, np.uintp(k * samples.step + q)) * frames.gain[k] + frames.offset[k]
@@ -88,14 +94,14 @@ def count_cut(samples, frames, q, low, high, left, rejected):
 
 
 @part
-def count_codes(code, rejected):
+def count_codes(code: NDArray[np.int8], rejected: NDArray[np.int64]) -> None:
     """Count per frame what one pixel's codes say was left out."""
     for k in range(code.size):
         rejected[k] += 1 if code[k] == REJECTED or code[k] == SATURATED else 0
 
 
 @part
-def mark_rejected(column, count, first, last, high_index_first):
+def mark_rejected(column: Column, count: int, first: Index, last: Index, high_index_first: bool) -> None:
     """Mark the frames behind the ends of the surviving run; among equal samples by frame index."""
     ordered = column.ordered
     code = column.code
@@ -127,7 +133,7 @@ def mark_rejected(column, count, first, last, high_index_first):
 
 
 @part
-def weight_up_to(values, weights, code, limit):
+def weight_up_to(values: Doubles, weights: Doubles, code: NDArray[np.int8], limit: float) -> float:
     """Weight of the kept samples not above ``limit``; two sums, because one would wait for itself."""
     even = 0.0
     odd = 0.0
@@ -141,7 +147,9 @@ def weight_up_to(values, weights, code, limit):
 
 
 @part
-def weighted_median(values, weights, code, ordered, first, last):
+def weighted_median(
+    values: Doubles, weights: Doubles, code: NDArray[np.int8], ordered: Doubles, first: Index, last: Index
+) -> float:
     """Mean of the lower and upper weighted median of the kept samples with weight.
 
     ``ordered[first:last + 1]`` holds the kept values in ascending order, those without weight included.
@@ -157,16 +165,18 @@ def weighted_median(values, weights, code, ordered, first, last):
             low = middle + 1
     lower = ordered[low]
     if weight_up_to(values, weights, code, lower) > half * (1.0 + HALF_WEIGHT_ROUNDING):
-        return lower
+        return float(lower)
     upper = np.inf
     for k in range(values.size):
         if code[k] == KEPT and weights[k] > 0.0 and values[k] > lower:
             upper = min(upper, values[k])
-    return 0.5 * (lower + upper) if upper < np.inf else lower
+    return float(0.5 * (lower + upper) if upper < np.inf else lower)
 
 
 @part
-def combine_cut(samples, frames, q, low, high, rejected):
+def combine_cut(
+    samples: Samples, frames: Frames, q: int, low: float, high: float, rejected: NDArray[np.int64]
+) -> tuple[float, float, float]:
     """Weighted mean of the samples of pixel ``q`` within [low, high], its variance and weight; counts the rest.
 
     Only where no rejected sample equals a kept one.
@@ -194,7 +204,9 @@ def combine_cut(samples, frames, q, low, high, rejected):
 
 
 @inlined
-def combine_run(column, first, last, origin, middle, noise, combining):
+def combine_run(
+    column: Column, first: Index, last: Index, origin: float, middle: int, noise: Noise, combining: Combining
+) -> tuple[float, float]:
     """Value and variance of a run of sorted samples of equal weight, from `reject.take_column`.
 
     With known noise ``judged`` must hold the pixel's samples.
@@ -222,7 +234,9 @@ def combine_run(column, first, last, origin, middle, noise, combining):
 
 
 @part
-def combine_codes(column, first, last, weighted, judging, noise, combining):
+def combine_codes(
+    column: Column, first: Index, last: Index, weighted: bool, judging: bool, noise: Noise, combining: Combining
+) -> tuple[float, float, float]:
     """Value, variance and weight of the kept samples of one gathered pixel (NaN, NaN, 0 where none has weight)."""
     values = column.values
     code = column.code

@@ -7,7 +7,7 @@ Can the rule reject anything in a lane? The screens work in float32 about the me
 import numpy as np
 
 from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
-from astrobench.kernels.sortnet import LANES, part, pick
+from astrobench.kernels.sortnet import LANES, Flags, Floats, Ints, part, pick
 
 INF = np.float32(np.inf)
 ZERO = np.float32(0)
@@ -22,7 +22,10 @@ _WINSOR_TO_SIGMA = np.float32(WINSOR_TO_SIGMA)
 
 
 @part
-def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
+def reach(
+    lowest: Floats, highest: Floats, median: Floats, valid: Ints, k_low: float, k_high: float, floor: float,
+    least: int, reached: Floats,
+) -> None:  # fmt: skip
     """Scale per lane below which one of the ends is rejected; 0 where nothing can be.
 
     An end x is rejected exactly when the scale is below |x - median| / k. Enlarged by the rounding margin.
@@ -39,7 +42,7 @@ def reach(lowest, highest, median, valid, k_low, k_high, floor, least, reached):
 
 
 @part
-def screen_sigma(valid, sum1, sum2, reached, flag):
+def screen_sigma(valid: Ints, sum1: Floats, sum2: Floats, reached: Floats, flag: Flags) -> None:
     """Flag lanes whose standard deviation is below the scale at which an end falls."""
     for p in range(LANES):
         v = np.float32(valid[p])
@@ -48,7 +51,7 @@ def screen_sigma(valid, sum1, sum2, reached, flag):
 
 
 @part
-def screen_mad(block, n, valid, median, reached, count, flag):
+def screen_mad(block: Floats, n: int, valid: Ints, median: Floats, reached: Floats, count: Ints, flag: Flags) -> None:
     """Flag lanes where at least half the samples lie nearer than the MAD that lets the ends stay.
 
     The MAD is below T exactly when the middle of the sorted deviations is: counting beats sorting them.
@@ -69,7 +72,10 @@ def screen_mad(block, n, valid, median, reached, count, flag):
 
 
 @part
-def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2, flag):
+def screen_winsorized(
+    block: Floats, n: int, valid: Ints, median: Floats, sum1: Floats, sum2: Floats, reached: Floats, work1: Floats,
+    work2: Floats, flag: Flags,
+) -> None:  # fmt: skip
     """Flag lanes whose Winsorised sigma may be below the scale S at which an end falls; one pass, no iteration.
 
     Let g(t) = 1.134 sd(samples clamped to median +- t). Clamping is a contraction, so g never falls with t. The
@@ -107,7 +113,10 @@ def screen_winsorized(block, n, valid, median, sum1, sum2, reached, work1, work2
 
 
 @part
-def screen_gesd(flat, valid, median, lowest, highest, sum1, sum2, limits2, floor2, steps, floats, ints, flag):
+def screen_gesd(
+    flat: Floats, valid: Ints, median: Floats, lowest: Floats, highest: Floats, sum1: Floats, sum2: Floats,
+    limits2: Floats, floor2: float, steps: int, floats: Floats, ints: Ints, flag: Flags,
+) -> None:  # fmt: skip
     """Flag lanes where some R_i may exceed lambda_i: all removals of the exact test, on float32 running sums.
 
     ``limits2`` (K, LANES) float32 holds lambda_i squared for each lane's own count, +inf behind its last. The
@@ -180,7 +189,9 @@ def screen_gesd(flat, valid, median, lowest, highest, sum1, sum2, limits2, floor
 
 
 @part
-def screen_percentile(valid, median, lowest, highest, k_low, k_high, flag):
+def screen_percentile(
+    valid: Ints, median: Floats, lowest: Floats, highest: Floats, k_low: float, k_high: float, flag: Flags
+) -> None:
     """Flag lanes with an end farther from the median than its share of the median."""
     for p in range(LANES):
         c = median[p]
@@ -192,7 +203,10 @@ def screen_percentile(valid, median, lowest, highest, k_low, k_high, flag):
 
 
 @part
-def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, share, flag):
+def screen_model(
+    block: Floats, n: int, valid: Ints, median: Floats, k_low: float, k_high: float, sky: Floats, floor: Floats,
+    slope: Floats, share: float, flag: Flags,
+) -> None:  # fmt: skip
     """Flag lanes with a sample beyond its own frame's known noise about the median. ``block`` is unsorted."""
     low2 = k_low * k_low * (ONE - MARGIN)
     high2 = k_high * k_high * (ONE - MARGIN)
@@ -217,7 +231,7 @@ def screen_model(block, n, valid, median, k_low, k_high, sky, floor, slope, shar
 
 
 @part
-def screen_ranks(block, n, first, last, flag):
+def screen_ranks(block: Floats, n: int, first: int, last: int, flag: Flags) -> None:
     """Flag lanes where a fixed cut of the sorted rows would separate equal samples."""
     for p in range(LANES):
         flag[p] = False

@@ -16,8 +16,9 @@ and then a rule that meets a tie answers `UNDECIDED`.
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from astrobench.kernels.sortnet import part
+from astrobench.kernels.sortnet import Doubles, Floats, Index, part
 
 NONE, SIGMA, MAD, WINSORIZED, GESD, MINMAX, PERCENTILE, MODEL = range(8)
 RULES = {
@@ -46,7 +47,7 @@ ROUNDING = 1e-12  # relative; far above that of a few float64 operations
 
 
 @part
-def sort_upwards(values, count):
+def sort_upwards(values: Doubles, count: int) -> None:
     """Sort ``values[:count]`` in place (Shell's method, Ciura's gaps: little code, quick for some hundreds)."""
     for gap in (301, 132, 57, 23, 10, 4, 1):
         for i in range(gap, count):
@@ -59,14 +60,16 @@ def sort_upwards(values, count):
 
 
 @part
-def median_of_run(column, low, high):
+def median_of_run(column: Doubles, low: Index, high: Index) -> float:
     """Median of ``column[low:high + 1]``."""
     total = low + high
-    return 0.5 * (column[total >> 1] + column[(total + 1) >> 1])
+    return float(0.5 * (column[total >> 1] + column[(total + 1) >> 1]))
 
 
 @part
-def take_column(block, lane, count, column, sum1, sum2):
+def take_column(
+    block: Floats, lane: int, count: int, column: Doubles, sum1: Doubles, sum2: Doubles
+) -> tuple[float, int]:
     """Copy one lane of a sorted block with running sums of d and d*d about its median, from the middle outwards.
 
     Sums of any shorter run around the middle are then two loads, and dropping a far outlier cancels no digits.
@@ -108,7 +111,7 @@ def take_column(block, lane, count, column, sum1, sum2):
 
 
 @part
-def run_sums(sum1, sum2, middle, low, high):
+def run_sums(sum1: Doubles, sum2: Doubles, middle: Index, low: Index, high: Index) -> tuple[float, float]:
     """Give the sums of d and d*d over ``column[low:high + 1]`` from `take_column`."""
     s1 = 0.0
     s2 = 0.0
@@ -128,7 +131,7 @@ def run_sums(sum1, sum2, middle, low, high):
 
 
 @part
-def nth_frame_with(frames, value, skip):
+def nth_frame_with(frames: Doubles, value: float, skip: int) -> int:
     """Index of the (skip + 1)-th frame whose sample equals ``value``."""
     for k in range(frames.size):
         if frames[k] == value:
@@ -139,7 +142,7 @@ def nth_frame_with(frames, value, skip):
 
 
 @part
-def low_end_first(column, frames, count, low, high):
+def low_end_first(column: Doubles, frames: Doubles, count: int, low: Index, high: Index) -> int:
     """Break a tie between the two ends of the run: 1 where the lower one has the lower frame index, else 0.
 
     -1 where the frames have not been fetched: ties are rare, so they are fetched on demand.
@@ -157,7 +160,7 @@ def low_end_first(column, frames, count, low, high):
 
 
 @part
-def beyond(deviation, scale, k):
+def beyond(deviation: float, scale: float, k: float) -> bool:
     """Whether deviation / scale > k, dividing only where a product cannot tell."""
     limit = k * scale
     if deviation < limit * (1.0 - ROUNDING):
@@ -168,7 +171,10 @@ def beyond(deviation, scale, k):
 
 
 @part
-def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, keep):
+def clip_ends(
+    column: Doubles, frames: Doubles, count: int, low: Index, high: Index, centre: float, scale: float, k_low: float,
+    k_high: float, keep: int,
+) -> tuple[Index, Index, bool]:  # fmt: skip
     """One clipping pass over the run; returns the new run and whether another pass makes sense."""
     if not scale > 0.0:
         return low, high, False
@@ -203,7 +209,7 @@ def clip_ends(column, frames, count, low, high, centre, scale, k_low, k_high, ke
 
 
 @part
-def mad_of_run(column, low, high, centre):
+def mad_of_run(column: Doubles, low: Index, high: Index, centre: float) -> float:
     """Median of |x - centre|: the nearest samples form a window of the sorted run; binary search."""
     n = high - low + 1
     half = n >> 1
@@ -218,28 +224,30 @@ def mad_of_run(column, low, high, centre):
     below = abs(centre - column[first])
     above = abs(column[first + half] - centre)
     if n & 1:
-        return max(below, above)
+        return float(max(below, above))
     if below > above:
         following = max(abs(centre - column[first + 1]), above)
     else:
         following = max(below, abs(column[first + half - 1] - centre))
-    return 0.5 * (max(below, above) + following)
+    return float(0.5 * (max(below, above) + following))
 
 
 @part
-def mad_scale(column, low, high, centre):
+def mad_scale(column: Doubles, low: Index, high: Index, centre: float) -> float:
     """1.4826 MAD; where that is 0 (most samples equal) sqrt(pi / 2) times the mean absolute deviation."""
     scale = MAD_TO_SIGMA * mad_of_run(column, low, high, centre)
     if scale > 0.0:
-        return scale
+        return float(scale)
     total = 0.0
     for i in range(low, high + 1):
         total += abs(column[i] - centre)
-    return ADEV_TO_SIGMA * total / (high - low + 1)
+    return float(ADEV_TO_SIGMA * total / (high - low + 1))
 
 
 @part
-def winsor_scale(column, low, high, centre, origin, middle, sum1, sum2):
+def winsor_scale(
+    column: Doubles, low: Index, high: Index, centre: float, origin: float, middle: Index, sum1: Doubles, sum2: Doubles
+) -> float:
     """Sigma of the run by iterated Winsorisation about its median (Huber; Siril, PixInsight 1.8).
 
     Each pass clamps the already clamped samples, so the clamp only tightens and the count of clamped samples
@@ -275,7 +283,10 @@ def winsor_scale(column, low, high, centre, origin, middle, sum1, sum2):
 
 
 @part
-def clip_iterated(rule, column, frames, count, k_low, k_high, passes, floor, origin, middle, sum1, sum2):
+def clip_iterated(
+    rule: int, column: Doubles, frames: Doubles, count: int, k_low: float, k_high: float, passes: int, floor: float,
+    origin: float, middle: Index, sum1: Doubles, sum2: Doubles,
+) -> tuple[Index, Index]:  # fmt: skip
     """Clip about the median of the survivors; returns the surviving run.
 
     Scale: standard deviation (sigma), MAD (mad), Winsorised sigma (winsorized), each at least ``floor``, or the
@@ -308,7 +319,10 @@ def clip_iterated(rule, column, frames, count, k_low, k_high, passes, floor, ori
 
 
 @part
-def gesd(column, frames, count, limits, row, floor, origin, middle, sum1, sum2):
+def gesd(
+    column: Doubles, frames: Doubles, count: int, limits: Doubles, row: int, floor: float, origin: float, middle: Index,
+    sum1: Doubles, sum2: Doubles,
+) -> tuple[Index, Index]:  # fmt: skip
     """Generalised extreme studentised deviate test (Rosner 1983; NIST handbook 1.3.5.17.3).
 
     The sample farthest from the mean is always an end of the run, so a removal costs two loads. The number of
@@ -346,9 +360,9 @@ def gesd(column, frames, count, limits, row, floor, origin, middle, sum1, sum2):
 
 
 @part
-def minmax(count, n_low, n_high):
+def minmax(count: int, n_low: Index, n_high: Index) -> tuple[Index, Index]:
     """Drop the lowest and highest samples; counts are cut in proportion when nothing would be left."""
-    allowed = max(0, count - KEEP_KNOWN)
+    allowed = max(np.int64(0), count - KEEP_KNOWN)
     if n_low + n_high > allowed:
         high_share = min(n_high, math.ceil(allowed * n_high / (n_low + n_high)))
         n_low = allowed - high_share
@@ -357,14 +371,17 @@ def minmax(count, n_low, n_high):
 
 
 @part
-def model_variance(level, sky, floor, slope, share):
+def model_variance(level: float, sky: float, floor: float, slope: float, share: float) -> float:
     """Variance of a sample of known noise whose true value is ``level``; all in normalised units."""
     signal = max(level - sky, 0.0)
     return floor + slope * signal + (share * signal) ** 2
 
 
 @part
-def model(column, frames, code, count, k_low, k_high, passes, sky, floor, slope, share, deviation):
+def model(
+    column: Doubles, frames: Doubles, code: NDArray[np.int8], count: int, k_low: float, k_high: float, passes: int,
+    sky: Doubles, floor: Doubles, slope: Doubles, share: float, deviation: Doubles,
+) -> tuple[Index, Index]:  # fmt: skip
     """Clip about the median by each frame's known noise; marks ``code`` (N,) int8 with 1 where rejected.
 
     ``column`` loses the rejected samples (the survivors stay sorted at its start). Returns the counts of low and
@@ -391,7 +408,7 @@ def model(column, frames, code, count, k_low, k_high, passes, sky, floor, slope,
                 candidates += 1
         if candidates == 0:
             break
-        allowed = min(candidates, n - KEEP_KNOWN)
+        allowed = min(candidates, int(n - KEEP_KNOWN))
         for _turn in range(allowed):
             worst = 0
             for k in range(1, frames.size):

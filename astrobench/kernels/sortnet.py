@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -23,15 +24,20 @@ part: Callable[..., Any] = njit(nogil=True, error_model="numpy", **_options)
 # The same for what is called at one place with many arguments: passing those would cost more than the work.
 inlined: Callable[..., Any] = njit(nogil=True, error_model="numpy", inline="always", **_options)
 
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Flags = NDArray[np.bool_]
+# numba takes a constant int for a type of its own and compiles what it is given to once more: hence np.int64(0)
+Index = int | np.int64
+
 INF = np.float32(np.inf)
 ZERO = np.float32(0)
 
 EXCHANGE, SORT8, SORT16, MERGE16 = range(4)
 
 
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pick(context: Any, condition: Any, a: Any, b: Any) -> Any:
+def _pick(context: Any, condition: Any, a: Any, b: Any) -> Any:
     """``a if condition else b`` without a branch: both exist already, one type, one select instruction.
 
     The optimiser would make the same of a branch, after twice the time for the whole network.
@@ -42,6 +48,8 @@ def pick(context: Any, condition: Any, a: Any, b: Any) -> Any:
 
     return a(condition, a, a), generate
 
+
+pick: Callable[..., Any] = intrinsic(_pick)  # the compiler fills in the context
 
 # 19 comparators for 8 rows (Knuth, The Art of Computer Programming 3, section 5.3.4)
 _SORT8_PAIRS = [
@@ -75,33 +83,40 @@ def _merge16_pairs() -> list[tuple[int, int]]:
     return pairs
 
 
-def _register_step(name: str, rows: int, pairs: list[tuple[int, int]], stride: int) -> Callable[..., Any]:
-    """Compile a network over ``rows`` rows, ``stride`` rows apart, that lives in registers.
+def _register_step(rows: int, pairs: list[tuple[int, int]], stride: int) -> Callable[..., Any]:
+    """Make the instructions of a network over ``rows`` rows, ``stride`` rows apart, that lives in registers.
 
-    One flat base with constant offsets: separate row views would need alias checks (40 % slower). Unsigned
-    indices need no test for counting from the end.
+    One flat base with constant offsets: separate row views would need alias checks (40 % slower). Given to the
+    optimiser as they are, because as a Python loop they would take ten times as long to compile.
     """
-    lines = [f"def {name}(flat, start):", f"    for p in range({LANES}):"]
-    loaded: set[int] = set()
-    for a, b in pairs:
-        for i in sorted({a, b} - loaded):
-            lines.append(f"        x{i} = flat[unsigned(start + p + {i * stride * LANES})]")
-            loaded.add(i)
-        lines.append(f"        t = pick(x{a} < x{b}, x{a}, x{b})")
-        lines.append(f"        x{b} = pick(x{b} > x{a}, x{b}, x{a})")
-        lines.append(f"        x{a} = t")
-    lines += [f"        flat[unsigned(start + p + {i * stride * LANES})] = x{i}" for i in range(rows)]
-    space: dict[str, Any] = {"unsigned": np.uintp, "pick": pick}
-    exec("\n".join(lines), space)
-    compiled: Callable[..., Any] = part(space[name])
+
+    def step(context: Any, flat: Any, start: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            lanes = arguments[1].type(LANES)
+            with cgutils.for_range(builder, lanes) as loop:
+                lane = builder.gep(array.data, [builder.add(arguments[1], loop.index)])
+                places = [builder.gep(lane, [lanes.type(i * stride * LANES)]) for i in range(rows)]
+                x = [builder.load(place) for place in places]
+                for a, b in pairs:
+                    lower = builder.select(builder.fcmp_ordered("<", x[a], x[b]), x[a], x[b])
+                    x[b] = builder.select(builder.fcmp_ordered(">", x[b], x[a]), x[b], x[a])
+                    x[a] = lower
+                for value, place in zip(x, places, strict=True):
+                    builder.store(value, place)
+            return context.get_dummy_value()
+
+        return types.void(flat, types.intp), generate
+
+    compiled: Callable[..., Any] = intrinsic(step)
     return compiled
 
 
-_sort8 = _register_step("sort8", 8, _SORT8_PAIRS, 1)
-_sort16 = _register_step("sort16", 16, _SORT16_PAIRS, 1)
-_merge_2 = _register_step("merge_2", 16, _merge16_pairs(), 2)
-_merge_4 = _register_step("merge_4", 16, _merge16_pairs(), 4)
-_merge_8 = _register_step("merge_8", 16, _merge16_pairs(), 8)
+_sort8 = _register_step(8, _SORT8_PAIRS, 1)
+_sort16 = _register_step(16, _SORT16_PAIRS, 1)
+_merge_2 = _register_step(16, _merge16_pairs(), 2)
+_merge_4 = _register_step(16, _merge16_pairs(), 4)
+_merge_8 = _register_step(16, _merge16_pairs(), 8)
 
 
 def sort_plan(frames: int) -> tuple[NDArray[np.int64], int, int]:
@@ -154,7 +169,7 @@ def sort_plan(frames: int) -> tuple[NDArray[np.int64], int, int]:
 
 
 @part
-def _exchanges(flat, start, distance, count):
+def _exchanges(flat: Floats, start: int, distance: int, count: int) -> None:
     """Order ``count`` pairs of rows, each two distances after the one before.
 
     Adding `ZERO` costs nothing beside the loads. Without it the compiler sees that one of two outcomes is the value
@@ -172,7 +187,7 @@ def _exchanges(flat, start, distance, count):
 
 
 @part
-def sort_block(flat, steps, early, rows, count, halves_do):
+def sort_block(flat: Floats, steps: NDArray[np.int64], early: int, rows: int, count: int, halves_do: bool) -> bool:
     """Sort every lane of a block upwards, in place; returns False where it stopped at two sorted halves.
 
     It does where ``halves_do`` and no lane lacks one of the ``count`` samples.
@@ -211,7 +226,7 @@ def sort_block(flat, steps, early, rows, count, halves_do):
 
 
 @part
-def _least_of_larger(flat, half, count_b, rank, out):
+def _least_of_larger(flat: Floats, half: int, count_b: int, rank: int, out: Floats) -> None:
     """Sample of one rank among two sorted lists, see `median_of_halves`."""
     for p in range(LANES):
         out[p] = INF
@@ -231,7 +246,7 @@ def _least_of_larger(flat, half, count_b, rank, out):
 
 
 @part
-def median_of_halves(flat, rows, count, median, lowest, highest):
+def median_of_halves(flat: Floats, rows: int, count: int, median: Floats, lowest: Floats, highest: Floats) -> None:
     """Median and ends of every lane of a block whose two halves are sorted, without merging them.
 
     The k-th smallest of two sorted lists A and B is the least over i + j = k of max(A_i, B_j), with A_0 and B_0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip
 from astrobench.image import SATURATED, Image
-from astrobench.kernels.integrate import Integrated
+from astrobench.kernels.integrate import Integrated, allocate
 from astrobench.steps._plan import Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
@@ -107,16 +107,18 @@ def integrate_cube(cube: Cube, plan: Plan, context: Context) -> Image:
     outputs = Outputs((channels, height, width), None if in_memory else context.scratch)
     rows = _strip_rows(cube, context.memory_budget - (need if in_memory else 0))
     rejected = np.zeros((count, channels), np.int64)
+    memory = allocate(count, min(rows, height) * width)
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
     try:
         for channel, y0, strip, tell in _read_ahead(cube, rows, context):
-            found, full = plan.integrate(strip, channel, context.workers, tell)
+            found, full = plan.integrate(strip, channel, context.workers, tell, _first(memory, strip))
             rejected[:, channel] += found.rejected
             planes_found = maps(found, full)
             for name, flat in planes_found.items():
                 outputs.put(name, channel, y0, flat.reshape(-1, width))
             for name in sums:
                 sums[name] += float(planes_found[name].sum(dtype=np.int64))
+            del strip  # its memory is for the one after the next
         planes = outputs.finish()
     except BaseException:
         outputs.discard()
@@ -165,6 +167,13 @@ def _read_ahead(cube: Cube, rows: int, context: Context) -> Iterator[tuple[int, 
 
             tell()
             yield job[0], job[1], strip, tell
+
+
+def _first(memory: Integrated, strip: Strip) -> Integrated:
+    """Results of a strip, in memory that every strip uses again; the last one may need less of it."""
+    pixels = int(np.prod(strip.samples.shape[1:]))
+    planes: list[NDArray[Any]] = list(memory[:-1])
+    return Integrated._make([plane[:pixels] for plane in planes] + [memory.rejected])
 
 
 def maps(found: Integrated, full: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
