@@ -21,6 +21,7 @@ FIRST_BIN = 0.7  # signal in units of the sky's noise; below it the sky alone sp
 LEAST_IN_BIN = 100
 ROUNDS = 3  # of bringing samples to the centres of their pixels
 SYSTEMATIC = 0.03  # of a bin's variance: few stars share one bin's pixels
+FEWEST_POINTS = 500  # of plain sky
 
 
 class Growth(NamedTuple):
@@ -48,6 +49,54 @@ class Placed(NamedTuple):
     """(N,) variance of a normalised sample on the sky [ADU^2]."""
     sky: float
     """Level of the sky in the normalised frames [ADU]."""
+
+
+def sky_excess(grid: F32, scale: F64, offset: F64, variance: F64, sky: float) -> float:
+    """Variance of samples at the level of the sky over what was measured over the whole field.
+
+    Photons make the noise of a point grow with its light, and beside their pixels samples on structure scatter by
+    where they fell: only the half of the points whose mean over the frames is nearest to the sky counts. There the
+    frames are compared with their mean. What is left of a gradient is a parabola in every frame; it is fitted and
+    taken off. Neighbours are not compared: they share noise after an interpolation.
+
+    Parameters
+    ----------
+    grid : (N, R, K) float32
+        The same points in every frame [ADU of the frame]; NaN: no data.
+    scale, offset : (N,)
+        Gain and offset of the normalisation.
+    variance : (N,)
+        Of a normalised sample, as measured over the whole field [ADU^2].
+    sky : float
+        Level of the sky in the normalised frames [ADU].
+
+    Returns
+    -------
+    float
+        1 where too few points are seen by all frames.
+    """
+    usable = np.flatnonzero(np.isfinite(variance) & (variance > 0))
+    count, rows, columns = len(usable), *grid.shape[1:]
+    if count < 2:
+        return 1.0
+    line = scale[usable].astype(np.float32)
+    flat = grid.reshape(len(grid), -1)[usable]
+    total = line @ flat + np.float32(offset[usable].sum())
+    away = np.abs(total / np.float32(count) - np.float32(sky))
+    seen = np.isfinite(away)
+    if seen.sum() < 2 * FEWEST_POINTS:
+        return 1.0
+    plain = np.flatnonzero(away <= np.median(away[seen]))
+    some = flat[:, plain]
+    some *= line[:, None]
+    some -= some.mean(axis=0)
+    y, x = np.divmod(plain, columns)
+    y, x = y / rows - 0.5, x / columns - 0.5
+    shape = np.stack([np.ones(plain.size), x, y, x * x, x * y, y * y])
+    some -= (some @ np.linalg.pinv(shape).astype(np.float32)) @ shape.astype(np.float32)
+    own = variance[usable]
+    some /= np.sqrt(own * (1 - 2 / count) + own.sum() / count**2).astype(np.float32)[:, None]
+    return clipped_sigma(some) ** 2
 
 
 def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: float | None = None) -> Growth:
