@@ -117,20 +117,24 @@ class Context:
         finally:
             self._span = outer
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], text: str = "") -> list[R]:
+    def map(
+        self, work: Callable[[T], R], items: Iterable[T], text: str = "", workers: int | None = None
+    ) -> list[R]:
         """Apply `work` to every item on `workers` threads, in order, with progress and stop.
 
-        At most two items a worker are in flight, so that memory stays bounded. A stop is noticed within
-        `LOOK_SECONDS`, however long one item takes; what is in flight then is left to itself.
+        `workers` is fewer where the memory does not allow as many as the context has. At most two items a
+        worker are in flight, so that memory stays bounded. A stop is noticed within `LOOK_SECONDS`, however long
+        one item takes; what is in flight then is left to itself.
         """
         items = list(items)
         results: list[R] = []
         waiting: list[Future[R]] = []
-        pool = ThreadPoolExecutor(max_workers=max(1, self.workers))
+        workers = max(1, workers or self.workers)
+        pool = ThreadPoolExecutor(max_workers=workers)
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) >= 2 * max(1, self.workers):
+                if len(waiting) >= 2 * workers:
                     results.append(self._outcome(waiting[0]))
                     del waiting[0]
                     self.progress(len(results) / len(items), text)

@@ -1,8 +1,10 @@
 """Cubes on disk: written frame by frame, read strip by strip, found again by key.
 
-Layout of a stored cube: a folder named by its key with ``samples.f32`` (N, C, H, W, native float32) and
-``cube.npz`` with everything else. A folder is complete once ``cube.npz`` is there; it is written last.
-The name of a folder that is not to be kept begins with a dot; it belongs to one run alone.
+Layout of a stored cube: a folder named by its key with ``samples`` and ``cube.npz``. ``samples`` holds the frames one
+after the other, in the byte order of the machine: the registered planes (C, H, W) float32, or the mosaic as recorded
+where each colour is taken from its own pixels (see `cube_mosaics`). ``cube.npz`` has everything else. A folder is
+complete once ``cube.npz`` is there; it is written last. The name of a folder that is not to be kept begins with a
+dot; it belongs to one run alone.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 import uuid
 import weakref
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.context import Context
-from astrobench.cube import Cube, Strip
+from astrobench.cube import Cube, Source, Strip
 from astrobench.errors import InputError, ProcessingError
 from astrobench.frames import Frames
 
@@ -31,34 +34,28 @@ CACHE_BYTES = 20 * 2**30  # the cache never grows beyond this ...
 CACHE_SHARE = 0.1  # ... nor beyond this share of what the disk has free
 MOST_FILLED = 0.95  # share of the free scratch that one run may take
 LEFT_OVER_SECONDS = 86400  # a folder of a run that is gone is removed after this time
-SAMPLES, FACTS = "samples.f32", "cube.npz"
+SAMPLES, FACTS = "samples", "cube.npz"
 
 
-class StoredSource:
-    """Float32 samples (N, C, H, W) in one file, read without mapping so that memory stays bounded.
+class StoredFile:
+    """A file of samples, read without mapping so that memory stays bounded.
 
     The file is held open: another run that makes room in the cache does not pull it away. A folder that is
-    not kept goes with the last who holds the source, at the latest when Python ends.
+    not kept goes with the last who holds the file, at the latest when Python ends.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int], *, is_kept: bool = True) -> None:
+    def __init__(self, path: Path, *, is_kept: bool = True) -> None:
         self.path = path
-        self.shape = shape
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  closed by _leave
         weakref.finalize(self, _leave, self._file, None if is_kept else path.parent)
 
-    def strip(self, frames: NDArray[np.intp], channel: int, y0: int, y1: int) -> Strip:
-        """Read rows y0..y1 of one channel of the named frames; safe from several threads."""
-        _, channels, height, width = self.shape
-        samples = np.empty((len(frames), y1 - y0, width), np.float32)
-        for row, frame in zip(samples, frames, strict=True):
-            offset = 4 * (((int(frame) * channels + channel) * height + y0) * width)
-            if self._read(row.data.cast("B"), offset) != row.nbytes:
-                raise ProcessingError(
-                    f"The scratch file {self.path.name} in {self.path.parent} is shorter than it should be. "
-                    "Run again: the frames are registered anew."
-                )
-        return Strip(samples)
+    def read(self, into: NDArray[Any], offset: int) -> None:
+        """Fill a contiguous array from a place in the file; safe from several threads."""
+        if self._read(into.data.cast("B"), offset) != into.nbytes:
+            raise ProcessingError(
+                f"The scratch file {self.path.name} in {self.path.parent} is shorter than it should be. "
+                "Run again: the frames are registered anew."
+            )
 
     def _read(self, view: memoryview, offset: int) -> int:
         """Fill a buffer from a place in the file; return how many bytes there were."""
@@ -80,6 +77,21 @@ class StoredSource:
         return done
 
 
+class PlaneSource:
+    """Float32 samples (N, C, H, W) in one file."""
+
+    def __init__(self, file: StoredFile, shape: tuple[int, int, int, int]) -> None:
+        self.file, self.shape = file, shape
+
+    def strip(self, frames: NDArray[np.intp], channel: int, y0: int, y1: int) -> Strip:
+        """Read rows y0..y1 of one channel of the named frames; safe from several threads."""
+        _, channels, height, width = self.shape
+        samples = np.empty((len(frames), y1 - y0, width), np.float32)
+        for row, frame in zip(samples, frames, strict=True):
+            self.file.read(row, 4 * (((int(frame) * channels + channel) * height + y0) * width))
+        return Strip(samples)
+
+
 class CubeWriter:
     """Write registered frames to a new cube folder; give it its final name when all are there.
 
@@ -94,11 +106,11 @@ class CubeWriter:
         If it has not enough room.
     """
 
-    def __init__(self, context: Context, shape: tuple[int, int, int, int], key: str) -> None:
-        self.shape = shape
+    def __init__(self, context: Context, frame_bytes: Sequence[int], key: str) -> None:
+        self.starts = np.concatenate([[0], np.cumsum(frame_bytes, dtype=np.int64)])
         self.final = cube_folder(context) / key
         self.folder = cube_folder(context) / f".{key}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-        need = 4 * int(np.prod(shape, dtype=np.int64))
+        need = int(self.starts[-1])
         try:
             self.folder.mkdir(parents=True)
         except OSError as error:
@@ -126,16 +138,16 @@ class CubeWriter:
             self.discard()
             raise _no_scratch(context.scratch, error) from None
 
-    def put(self, frame: int, planes: NDArray[np.float32], y0: int = 0) -> None:
-        """Write rows y0.. of all channels of one frame; safe from several threads."""
-        _, channels, height, width = self.shape
+    def put(self, frame: int, samples: NDArray[Any]) -> None:
+        """Write the samples of one frame; safe from several threads."""
+        view = np.ascontiguousarray(samples).data.cast("B")
+        if len(view) != self.starts[frame + 1] - self.starts[frame]:
+            raise ValueError(f"frame {frame} has {len(view)} bytes, another number was announced")
         try:
             with open(self.folder / SAMPLES, "r+b", buffering=0) as file:
-                for channel in range(channels):
-                    file.seek(4 * (((frame * channels + channel) * height + y0) * width))
-                    view = np.ascontiguousarray(planes[channel], dtype=np.float32).data.cast("B")
-                    while view:
-                        view = view[file.write(view) :]
+                file.seek(self.starts[frame])
+                while view:
+                    view = view[file.write(view) :]
         except OSError as error:
             raise _no_scratch(self.final.parent.parent, error) from None
 
@@ -143,7 +155,7 @@ class CubeWriter:
         """Store the facts, move the folder to its place and return it."""
         try:
             with open(self.folder / (FACTS + ".part"), "wb") as file:
-                np.savez(file, **facts)
+                np.savez(file, starts=self.starts, **facts)
             os.replace(self.folder / (FACTS + ".part"), self.folder / FACTS)
         except OSError as error:
             raise _no_scratch(self.final.parent.parent, error) from None
@@ -211,13 +223,13 @@ def load(folder: Path, frames: Frames) -> Cube:
             raise OSError
         shape = _shape(facts)
         is_kept = not folder.name.startswith(".")
-        source = StoredSource(folder / SAMPLES, shape, is_kept=is_kept)
+        file = StoredFile(folder / SAMPLES, is_kept=is_kept)
     except OSError:
         raise ProcessingError(
             f"The stored samples in {folder} are damaged or gone. Run again: the frames are registered anew."
         ) from None
     return Cube(
-        source=source,
+        source=_source(file, facts),
         shape=shape,
         names=tuple(str(name) for name in facts["names"]),
         frames=frames,
@@ -231,6 +243,18 @@ def load(folder: Path, frames: Frames) -> Cube:
         patterns=tuple(str(pattern) for pattern in facts["patterns"]),
         scratch=folder,
     )
+
+
+def _source(file: StoredFile, facts: dict[str, NDArray[Any]]) -> Source:
+    """Return what reads the samples of a stored cube."""
+    if not len(facts["patterns"]):
+        return PlaneSource(file, _shape(facts))
+    from astrobench.cube_mosaics import Mosaics, MosaicSource
+
+    word = np.dtype(str(facts["word"]))
+    mosaics = Mosaics(facts["starts"], facts["sizes"], word, facts["bad"], facts["ends"])
+    patterns = [str(pattern) for pattern in facts["patterns"]]
+    return MosaicSource(file, mosaics, patterns, facts["transforms"], _shape(facts)[3])
 
 
 def prune(context: Context, keep: str) -> int:
@@ -275,12 +299,15 @@ def _read_facts(folder: Path) -> dict[str, NDArray[Any]] | None:
     try:
         with open(folder / FACTS, "rb") as file, np.load(file, allow_pickle=False) as stored:
             facts = {name: stored[name] for name in stored.files}
-        count, channels, height, width = shape = _shape(facts)
+        count, channels, height, width = _shape(facts)
         expected = {"transforms": (count, 3, 3), "noise": (count, channels), "names": (count,)}
         expected |= {"saturation": (count,), "exposure": (count,), "reference": (), "method": ()}
+        expected |= {"starts": (count + 1,)}
+        if len(facts["patterns"]):
+            expected |= {"sizes": (count, 2), "ends": (count,), "bad": (int(facts["ends"][-1]),), "word": ()}
         fits = all(facts[name].shape == size for name, size in expected.items())
-        is_whole = (folder / SAMPLES).stat().st_size == 4 * int(np.prod(shape, dtype=np.int64))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        is_whole = (folder / SAMPLES).stat().st_size == int(facts["starts"][-1])
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
         return None
     return facts if fits and is_whole and height > 0 and width > 0 else None
 

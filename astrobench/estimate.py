@@ -11,7 +11,7 @@ import numpy as np
 
 from astrobench.context import Context
 from astrobench.errors import ProcessingError
-from astrobench.frames import Frames
+from astrobench.frames import Frame, Frames
 from astrobench.step import Step
 
 # Seconds of one core per megapixel and frame, measured on a 2.7 GHz server core; a hint, not a promise.
@@ -33,8 +33,10 @@ class Estimate:
         Frames in use and the size of one.
     seconds : float
         Rough time on this many workers.
-    scratch, output, memory : float
-        Bytes on the scratch disk, in the output folder, and resident at most.
+    scratch_least, scratch : float
+        Bytes on the scratch disk if each colour can be taken from its own pixels, and at most.
+    output, memory : float
+        Bytes in the output folder, and resident at most.
     scratch_free, output_free : float
         Bytes free on the scratch disk and where the results go.
     """
@@ -42,6 +44,7 @@ class Estimate:
     frames: int
     megapixels: float
     seconds: float
+    scratch_least: float
     scratch: float
     output: float
     memory: float
@@ -50,9 +53,9 @@ class Estimate:
 
     def check(self) -> None:
         """Raise `ProcessingError` where scratch or the results will not fit."""
-        if self.scratch > MOST_FILLED * self.scratch_free:
+        if self.scratch_least > MOST_FILLED * self.scratch_free:
             raise ProcessingError(
-                f"The run needs {self.scratch / 1e9:.1f} GB of scratch; {self.scratch_free / 1e9:.1f} GB are "
+                f"The run needs {self.scratch_least / 1e9:.1f} GB of scratch; {self.scratch_free / 1e9:.1f} GB are "
                 "free. Give --scratch a folder on a larger disk, or use fewer frames."
             )
         if self.output > MOST_FILLED * self.output_free:
@@ -66,7 +69,7 @@ class Estimate:
         return [
             f"{self.frames} frames of {self.megapixels:.1f} megapixels",
             f"about {duration(self.seconds)}",
-            f"{self.scratch / 1e9:.2f} GB of scratch ({self.scratch_free / 1e9:.0f} GB free)",
+            f"{_span(self.scratch_least, self.scratch)} GB of scratch ({self.scratch_free / 1e9:.0f} GB free)",
             f"{self.output / 1e6:.0f} MB of results",
             f"at most {self.memory / 1e9:.2f} GB of memory",
         ]
@@ -87,12 +90,25 @@ def estimate(frames: Frames, steps: Sequence[Step], context: Context, output: Pa
     register = next((step for step in steps if step.name() == "register"), None)
     written = register is not None and getattr(register, "transform", "") != "none"
     scratch = 4.0 * pixels * channels * len(used) if written else 0.0
+    least = 2.0 * pixels * len(used) if written and _may_be_direct(used, steps) else scratch
     results = pixels * channels * (MAP_BYTES + 4)
     one_frame = 4.0 * pixels * (1 + 2 * channels) * context.workers
     buffers = min(context.memory_budget, scratch or 4.0 * pixels * len(used))
     memory = BASE_MEMORY + buffers + one_frame + 2 * results
     room = _free(context.scratch), _free(output)
-    return Estimate(len(used), megapixels, seconds, scratch, results, memory, *room)
+    return Estimate(len(used), megapixels, seconds, least, scratch, results, memory, *room)
+
+
+def _may_be_direct(used: list[Frame], steps: Sequence[Step]) -> bool:
+    """Whether the mosaics themselves may be all that is stored; the dither decides later."""
+    method = next((getattr(step, "method", "auto") for step in steps if step.name() == "debayer"), "auto")
+    mosaics = all(frame.bayer and frame.planes == 1 and frame.dtype == "uint16" for frame in used)
+    return mosaics and method in ("auto", "direct")
+
+
+def _span(least: float, most: float) -> str:
+    low, high = f"{least / 1e9:.2f}", f"{most / 1e9:.2f}"
+    return high if low == high else f"{low} to {high}"
 
 
 def _free(folder: Path) -> float:

@@ -188,7 +188,7 @@ def explain(cube: Cube, x: int, y: int, step: Stack | None = None, context: Cont
     if cube.patterns:
         from astrobench.steps._own_pixels import pixel_strips
 
-        plan, strips = pixel_strips(cube, plan, int(x), int(y), context)
+        plan, strips = pixel_strips(cube, plan, int(x), int(y))
         note = EVENED if strips[0].share is None else SHARED
     else:
         strips = [_one_pixel(cube.strip(channel, y, y + 1), x) for channel in range(channels)]

@@ -23,15 +23,15 @@ from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter, minim
 
 from astrobench.context import Context
 from astrobench.cube import Cube
-from astrobench.cube_store import CubeWriter, load
+from astrobench.cube_store import load
 from astrobench.frames import Frames
 from astrobench.image import Image
 from astrobench.simulate import Night, simulate_night
 from astrobench.steps.align import Alignment
 from astrobench.steps.debayer import Debayer
 from astrobench.steps.measure import Measure
-from astrobench.steps.register import Register, _facts
-from astrobench.steps.resample import Grid, resample_all
+from astrobench.steps.register import Register
+from astrobench.steps.resample import Grid, put_on_grid
 from astrobench.steps.stack import Stack
 
 ROADS = ("direct", "directional", "mono")
@@ -45,11 +45,8 @@ def registered(night: Night, road: str, context: Context) -> Cube:
     frames = Measure().apply(Frames.scan(night.paths[0].parent), context)
     aligned = [Alignment(matrix, 0.0, 0, "true", is_reference=k == 0) for k, matrix in enumerate(night.transforms)]
     grid = Grid(night.shape, np.eye(3))
-    shape = (len(frames), 3, *night.shape)
-    writer = CubeWriter(context, shape, f"{road}{night.night}")
     debayer = Debayer(method=road)
-    method = resample_all(list(frames), aligned, grid, road, debayer, Register(), writer, context)
-    return load(writer.finish(_facts(list(frames), aligned, grid, shape, road, method)), frames)
+    return load(put_on_grid(list(frames), aligned, grid, road, debayer, Register(), road, context), frames)
 
 
 def mono(night: Night) -> Cube:

@@ -33,15 +33,19 @@ def facts(shape=SHAPE):
     }  # fmt: skip
 
 
+def writer_of(context, shape=SHAPE, key=KEY):
+    return cube_store.CubeWriter(context, [4 * int(np.prod(shape[1:]))] * shape[0], key)
+
+
 def store(context, key=KEY, shape=SHAPE, value=0.0):
-    writer = cube_store.CubeWriter(context, shape, key)
+    writer = writer_of(context, shape, key)
     for frame in range(shape[0]):
         writer.put(frame, np.full(shape[1:], value + frame, np.float32))
     return writer.finish(facts(shape))
 
 
 def files(context):
-    return sorted(path.relative_to(context.scratch).as_posix() for path in context.scratch.rglob("*.f32"))
+    return sorted(path.relative_to(context.scratch).as_posix() for path in context.scratch.rglob("samples"))
 
 
 def first_values(cube):
@@ -52,10 +56,9 @@ def test_what_was_written_is_read_back_by_rows_and_frames(context):
     shape = (3, 3, 6, 5)
     data = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     data[1, 2, 3, 4] = np.nan
-    writer = cube_store.CubeWriter(context, shape, KEY)
+    writer = writer_of(context, shape)
     for frame in (2, 0, 1):
-        writer.put(frame, data[frame, :, :4])
-        writer.put(frame, data[frame, :, 4:], y0=4)
+        writer.put(frame, data[frame])
     cube = cube_store.load(writer.finish(facts(shape)), Frames(()))
 
     for channel in range(3):
@@ -72,7 +75,7 @@ def test_a_cube_is_found_by_its_key_and_by_no_other(context):
 
 
 def test_a_cube_that_is_not_finished_is_not_found_and_can_be_discarded(context):
-    writer = cube_store.CubeWriter(context, SHAPE, KEY)
+    writer = writer_of(context)
 
     assert cube_store.find(context, KEY) is None
     writer.discard()
@@ -107,7 +110,7 @@ def test_a_cube_that_is_gone_is_an_error_in_words(context):
 
 
 def test_two_writers_of_one_key_never_share_a_folder(context):
-    writers = [cube_store.CubeWriter(context, SHAPE, KEY) for _ in range(2)]
+    writers = [writer_of(context) for _ in range(2)]
     for value, writer in enumerate(writers):
         for frame in range(3):
             writer.put(frame, np.full(SHAPE[1:], 10.0 * value, np.float32))
@@ -116,7 +119,7 @@ def test_two_writers_of_one_key_never_share_a_folder(context):
     second = cube_store.load(writers[1].finish(facts()), Frames(()))
     assert first_values(first) == [0, 0, 0]
     assert first_values(second) == [10, 10, 10]
-    assert files(context) == [f"cubes/{KEY}/samples.f32"]
+    assert files(context) == [f"cubes/{KEY}/samples"]
 
 
 def test_without_the_cache_the_samples_go_with_the_last_who_holds_the_cube(context):
@@ -153,7 +156,7 @@ def test_the_oldest_cubes_go_first_when_the_cache_is_full(context, monkeypatch):
     monkeypatch.setattr(cube_store, "CACHE_BYTES", 2 * size)
 
     assert cube_store.prune(context, keep="newest") == size
-    assert files(context) == ["cubes/newest/samples.f32", "cubes/oldest/samples.f32"]
+    assert files(context) == ["cubes/newest/samples", "cubes/oldest/samples"]
 
 
 def test_a_tenth_of_the_free_disk_is_the_limit_where_it_is_small(context, monkeypatch):
@@ -164,7 +167,7 @@ def test_a_tenth_of_the_free_disk_is_the_limit_where_it_is_small(context, monkey
 
     cube_store.prune(context, keep="new")
 
-    assert files(context) == ["cubes/new/samples.f32"]
+    assert files(context) == ["cubes/new/samples"]
 
 
 @pytest.mark.skipif(not hasattr(os, "preadv"), reason="an open file cannot be removed on this system")
@@ -194,7 +197,7 @@ def test_samples_that_will_not_fit_are_refused_before_they_are_written(context, 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 200))
 
     with pytest.raises(ProcessingError, match="--scratch"):
-        cube_store.CubeWriter(context, SHAPE, KEY)
+        writer_of(context)
     assert files(context) == []
 
 
@@ -202,11 +205,11 @@ def test_a_scratch_folder_that_cannot_be_made_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(InputError, match="--scratch"):
-        cube_store.CubeWriter(Context(scratch=tmp_path / "file"), SHAPE, KEY)
+        writer_of(Context(scratch=tmp_path / "file"))
 
 
 def test_a_disk_that_fills_up_is_an_error_in_words(context, monkeypatch):
-    writer = cube_store.CubeWriter(context, SHAPE, KEY)
+    writer = writer_of(context)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -36,15 +36,18 @@ def told(night, tmp_path):
 
 def test_the_registered_frames_are_what_scratch_must_hold(told):
     assert told("deep-sky").scratch == 4 * 3 * FRAMES * HEIGHT * WIDTH
+    assert told("deep-sky").scratch_least == 2 * FRAMES * HEIGHT * WIDTH
 
 
-def test_the_scratch_told_is_what_a_run_takes(told, night, tmp_path):
+@pytest.mark.parametrize("method", ["direct", "directional"])
+def test_the_scratch_told_is_what_a_run_takes(told, night, tmp_path, method):
     context = Context(scratch=tmp_path / "scratch", output=tmp_path)
 
-    Recipe.load("linear-for-other-tools").run(night, context)
+    Recipe.load("linear-for-other-tools").with_settings([f"debayer.method={method}"]).run(night, context)
 
-    (samples,) = (tmp_path / "scratch").rglob("*.f32")
-    assert 0.5 * told("deep-sky").scratch <= samples.stat().st_size <= told("deep-sky").scratch
+    (samples,) = (tmp_path / "scratch").rglob("samples")
+    expected = told("deep-sky").scratch_least if method == "direct" else told("deep-sky").scratch
+    assert 0.5 * expected <= samples.stat().st_size <= expected
 
 
 def test_the_results_told_are_about_what_a_run_writes(told, night, tmp_path):

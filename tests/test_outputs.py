@@ -65,7 +65,7 @@ def test_other_stacking_settings_register_nothing_again(night, tmp_path):
 
 def test_a_damaged_cache_is_made_again_and_changes_nothing(night, tmp_path):
     made(night, tmp_path / "a")
-    (samples,) = (tmp_path / "scratch").rglob("*.f32")
+    (samples,) = (tmp_path / "scratch").rglob("samples")
     samples.write_bytes(samples.read_bytes()[:1000])
     again = made(night, tmp_path / "b")
 

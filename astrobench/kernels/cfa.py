@@ -31,6 +31,8 @@ Matrix = NDArray[np.float64]
 Pixels = NDArray[np.int64]
 
 PIXFRAC = 0.6  # side of a drop on structure [source px]; widens a star of FWHM 1.8 px by 8 %
+BATCH = 256  # pixels
+SAMPLE_REACH = 3  # rows; the nearest pixel of a colour lies at most 2 px away
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
 SHARP_FROM, SHARP_ABOVE = 3.0, 6.0  # range of the smoothed model over 3 x 3 pixels, in sigma of the model
 STEEP_TRUST = 0.5  # part of the model's range that counts as noise of a sample on a slope
@@ -86,8 +88,74 @@ def gather(
     first, last = rows if rows is not None else (0, shape[1])
     if not 0 <= first <= last <= shape[1]:
         raise ValueError(f"rows {first} to {last} do not lie in 0 to {shape[1]}")
-    _gather(np.ascontiguousarray(raw), checked(matrix), red_row, red_column, first, last, out)
+    raw = np.ascontiguousarray(raw)
+    for colour in range(3):
+        _gather(raw, 0, raw.shape[0], checked(matrix), red_row, red_column, colour, first, out[colour, first:last])
     return out
+
+
+def gather_colour(
+    raw: NDArray[np.float32], top: int, height: int, pattern: str, matrix: Matrix, colour: int, first: int, out: Planes
+) -> None:
+    """Give every pixel of some output rows the nearest raw sample of one colour, from some rows of the mosaic.
+
+    Parameters
+    ----------
+    raw : array (h, W) float32, C-contiguous
+        Rows top <= y < top + h of a mosaic of `height` rows, at least those of `rows_needed`.
+    pattern, matrix
+        As in `gather`; of the whole mosaic.
+    colour : {0, 1, 2}
+    first : int
+        Output row that out[0] is.
+    out : array (n, w) float32, C-contiguous
+        Overwritten.
+    """
+    _gather(raw, top, height, checked(matrix), *red_at(pattern), colour, first, out)
+
+
+def gather_points(
+    raw: NDArray[Any], top: int, height: int, bad: NDArray[np.int64], pattern: str, matrix: Matrix, colour: int,
+    x: NDArray[np.float64], y: NDArray[np.float64],
+) -> Planes:  # fmt: skip
+    """Return the nearest raw sample of one colour at some output pixels, (P,) float32; NaN where there is none.
+
+    Parameters
+    ----------
+    raw, top, height, pattern, matrix, colour
+        As in `gather_colour`; `raw` may hold any real numbers.
+    bad : (B,) int64
+        Sorted flat indices into `raw` of missing pixels.
+    x, y : (P,) float64
+    """
+    width = raw.shape[1]
+    u, v, column, row = np.empty((4, x.size))
+    _positions(x, y, checked(matrix), u, v)
+    nearest(u, v, colour, *red_at(pattern), column, row)
+    for index, size in ((column, width), (row, height)):
+        index += 2 * (index < 0)
+        index -= 2 * (index >= size)
+    inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
+    flat = np.where(inside, (row - top) * width + column, 0).astype(np.int64)
+    if bad.size:
+        at = np.minimum(np.searchsorted(bad, flat), bad.size - 1)
+        inside &= bad[at] != flat
+    found = np.full(x.shape, np.nan, np.float32)
+    found[inside] = raw.reshape(-1)[flat[inside]]
+    return found
+
+
+def rows_needed(matrix: Matrix, rows: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """Return which rows of a mosaic of `height` rows the output rows first <= y < last of `width` px need."""
+    x = np.array([0.0, width - 1, 0, width - 1])
+    y = np.array([rows[0], rows[0], rows[1] - 1, rows[1] - 1], np.float64)
+    if (matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]).min() <= 0:
+        return 0, height
+    _, v = _apply(matrix, x, y)
+    low, high = np.clip([np.floor(v.min()) - SAMPLE_REACH, np.ceil(v.max()) + SAMPLE_REACH + 1], 0, height)
+    # at the edges the nearest pixel of a colour may lie two rows inside
+    low, high = min(low, height - 1 - SAMPLE_REACH), max(high, 1 + SAMPLE_REACH)
+    return max(0, int(low)), min(height, int(high))
 
 
 def place(
@@ -111,7 +179,7 @@ def place(
     samples : array (3, P) float32
         Gathered samples of this frame at `pixels`.
     pixels : array (P,) int64
-        Flat indices y * w + x of output pixels, usually `np.flatnonzero(gate > 0)`, or those of one strip.
+        Flat indices y * w + x of output pixels, usually `np.flatnonzero(gate > 0)`; ascending ones are quickest.
     pattern, matrix
         As given to `gather` for this frame.
     model : array (3, h, w) float32
@@ -224,6 +292,22 @@ def _row_positions(y: int, matrix: Any, u: Any, v: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _positions(x: Any, y: Any, matrix: Any, u: Any, v: Any) -> None:
+    """Source coordinates of some output pixels, with the roundings of `_row_positions`."""
+    is_affine = matrix[2, 0] == 0.0 and matrix[2, 1] == 0.0 and matrix[2, 2] == 1.0
+    for k in range(x.size):
+        u0 = matrix[0, 1] * y[k] + matrix[0, 2]
+        v0 = matrix[1, 1] * y[k] + matrix[1, 2]
+        u[k] = matrix[0, 0] * x[k] + u0
+        v[k] = matrix[1, 0] * x[k] + v0
+        if not is_affine:
+            w = matrix[2, 0] * x[k] + matrix[2, 1] * y[k] + matrix[2, 2]
+            w = w if w > 0 else np.nan
+            u[k] /= w
+            v[k] /= w
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: Any, row: Any) -> None:
     """Nearest pixel of one colour to each position, as float64 indices."""
     if colour == 1:
@@ -243,29 +327,30 @@ def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: 
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _gather(raw: Any, matrix: Any, red_row: int, red_column: int, first: int, last: int, out: Any) -> None:
-    height, width = raw.shape
-    flat = raw.reshape(height * width)
-    columns = out.shape[2]
+def _gather(
+    raw: Any, top: int, height: int, matrix: Any, red_row: int, red_column: int, colour: int, first: int, out: Any
+) -> None:
+    width = raw.shape[1]
+    flat = raw.reshape(raw.size)
+    columns = out.shape[1]
     u, v = np.empty(columns), np.empty(columns)
     column, row = np.empty(columns), np.empty(columns)
     index = np.empty(columns, np.int32)
-    for y in range(first, last):
-        _row_positions(y, matrix, u, v)
-        for colour in range(3):
-            nearest(u, v, colour, red_row, red_column, column, row)
-            for x in range(columns):
-                inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
-                i, j = column[x], row[x]
-                i = i if i >= 0 else i + 2
-                i = i if i < width else i - 2
-                j = j if j >= 0 else j + 2
-                j = j if j < height else j - 2
-                index[x] = np.int32(j * width + i) if inside else -1
-            target = out[colour, y]
-            for x in range(columns):
-                k = index[x]
-                target[x] = np.float32(flat[np.uint64(k)]) if k >= 0 else np.float32(np.nan)
+    for line in range(out.shape[0]):
+        _row_positions(first + line, matrix, u, v)
+        nearest(u, v, colour, red_row, red_column, column, row)
+        for x in range(columns):
+            inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
+            i, j = column[x], row[x]
+            i = i if i >= 0 else i + 2
+            i = i if i < width else i - 2
+            j = j if j >= 0 else j + 2
+            j = j if j < height else j - 2
+            index[x] = np.int32((j - top) * width + i) if inside else -1
+        target = out[line]
+        for x in range(columns):
+            k = index[x]
+            target[x] = np.float32(flat[np.uint64(k)]) if k >= 0 else np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
@@ -290,8 +375,10 @@ def interpolate(plane: Any, x: float, y: float) -> float:
     weights = _cubic(y - j)
     total = 0.0
     for k in range(4):
-        line = plane[j + k - 1]
-        total += weights[k] * (a * line[i - 1] + b * line[i] + c * line[i + 1] + d * line[i + 2])
+        line = plane[np.uintp(j + k - 1)]
+        total += weights[k] * (
+            a * line[np.uintp(i - 1)] + b * line[np.uintp(i)] + c * line[np.uintp(i + 1)] + d * line[np.uintp(i + 2)]
+        )
     return total
 
 
@@ -301,35 +388,51 @@ def _place(
     gate: Any, steep: Any, scale: Any, pixfrac: float, judged: Any, share: Any,
 ) -> None:
     width = gate.shape[1]
-    reach = 0.5 * (pixfrac + 1.0)
-    u, v, column, row = np.empty(1), np.empty(1), np.empty(1), np.empty(1)
-    for k in range(pixels.size):
-        y, x = pixels[k] // width, pixels[k] % width
-        w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-        u[0] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
-        v[0] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
-        sharp = gate[y, x]
+    reach, full = 0.5 * (pixfrac + 1.0), 1.0 / (pixfrac * pixfrac)
+    # in batches, so that all but the reading of the model works on whole vectors
+    u, v, column, row = np.empty(BATCH), np.empty(BATCH), np.empty(BATCH), np.empty(BATCH)
+    there = np.empty(BATCH)
+    at = np.empty((2, BATCH), np.uintp)
+    y = 0
+    for begin in range(0, pixels.size, BATCH):
+        count = min(BATCH, pixels.size - begin)
+        for k in range(count):
+            pixel = pixels[begin + k]
+            while pixel < y * width:
+                y = 0
+            while pixel >= (y + 1) * width:
+                y += 1
+            at[0, k], at[1, k] = y, pixel - y * width
+        for k in range(count):
+            b, a = at[0, k], at[1, k]
+            w = matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2]
+            u[k] = (matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2]) / w
+            v[k] = (matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2]) / w
         for colour in range(3):
-            nearest(u, v, colour, red_row, red_column, column, row)
-            i, j = column[0], row[0]
-            across = min(max(reach - abs(i - u[0]), 0.0), pixfrac)
-            down = min(max(reach - abs(j - v[0]), 0.0), pixfrac)
-            drop = max(across * down / (pixfrac * pixfrac), FAINTEST_SHARE)
-            share[colour, k] = (1.0 - sharp) + sharp * drop
-            w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
-            there = interpolate(
-                model[colour],
-                (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w,
-                (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w,
-            )
-            here = model[colour, y, x]
-            if np.isnan(there):
-                there = here
+            nearest(u[:count], v[:count], colour, red_row, red_column, column, row)
             noise = max(scale[0, colour], 1e-20)
-            slope = STEEP_TRUST * steep[colour, k] / noise
-            value = samples[colour, k] * scale[1, colour] + scale[2, colour]
-            verdict = here + (value - there) / np.sqrt(1.0 + slope * slope)
-            judged[colour, k] = value if np.isnan(verdict) else verdict
+            plane = model[colour]
+            for k in range(count):
+                across = min(max(reach - abs(column[k] - u[k]), 0.0), pixfrac)
+                down = min(max(reach - abs(row[k] - v[k]), 0.0), pixfrac)
+                drop = max(across * down * full, FAINTEST_SHARE)
+                sharp = gate[at[0, k], at[1, k]]
+                share[colour, begin + k] = (1.0 - sharp) + sharp * drop
+            for k in range(count):
+                i, j = column[k], row[k]
+                w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
+                column[k] = (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w
+                row[k] = (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w
+            for k in range(count):
+                there[k] = interpolate(plane, column[k], row[k])
+            for k in range(count):
+                here = plane[at[0, k], at[1, k]]
+                change = here - there[k]
+                change = change if change == change else 0.0
+                slope = STEEP_TRUST * steep[colour, begin + k] / noise
+                value = samples[colour, begin + k] * scale[1, colour] + scale[2, colour]
+                verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
+                judged[colour, begin + k] = verdict if verdict == verdict else value
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

@@ -55,28 +55,23 @@ def find_bad_pixels(raw: NDArray[Any], hot: float = HOT_SIGMA, cold: float = COL
     return mask
 
 
-def repair(raw: NDArray[Any], bad: Mask, missing: bool = False) -> NDArray[Any]:
-    """Copy a frame with its bad pixels replaced.
+def repair(raw: NDArray[Any], bad: Mask) -> NDArray[Any]:
+    """Copy a frame with each bad pixel replaced by the median of its good neighbours of the same phase.
 
     Parameters
     ----------
     raw : array (H, W), uint16 or float32
     bad : array (H, W) bool
-    missing : bool
-        Make them NaN, which is right for dithered frames: other frames fill the place. The copy is float32.
-        Otherwise each becomes the median of its up to eight good neighbours of the same phase at distance 2.
 
     Returns
     -------
     array (H, W)
-        float32 if `missing`, else of the type of `raw`. Without a good neighbour a pixel keeps its value.
+        Of the type of `raw`. The up to eight neighbours lie at distance 2; without a good one a pixel keeps its
+        value.
     """
     if raw.shape != bad.shape or bad.dtype != np.bool_:
         raise ValueError(f"bad must be bool of shape {raw.shape}, not {bad.dtype} {bad.shape}")
-    fixed = raw.astype(np.float32) if missing else raw.copy()
-    if missing:
-        fixed[bad] = np.nan
-        return fixed
+    fixed = raw.copy()
     height, width = raw.shape
     for y, x in np.argwhere(bad):
         rows = slice(max(y % 2, y - 2), min(height, y + 3), 2)

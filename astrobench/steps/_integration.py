@@ -112,11 +112,11 @@ def integrate_cube(cube: Cube, plan: Plan, context: Context) -> Image:
         for channel, y0, strip, tell in _read_ahead(cube, rows, context):
             found, full = plan.integrate(strip, channel, context.workers, tell)
             rejected[:, channel] += found.rejected
-            maps = _maps(found, full)
-            for name, flat in maps.items():
+            planes_found = maps(found, full)
+            for name, flat in planes_found.items():
                 outputs.put(name, channel, y0, flat.reshape(-1, width))
             for name in sums:
-                sums[name] += float(maps[name].sum(dtype=np.int64))
+                sums[name] += float(planes_found[name].sum(dtype=np.int64))
         planes = outputs.finish()
     except BaseException:
         outputs.discard()
@@ -167,7 +167,8 @@ def _read_ahead(cube: Cube, rows: int, context: Context) -> Iterator[tuple[int, 
             yield job[0], job[1], strip, tell
 
 
-def _maps(found: Integrated, full: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+def maps(found: Integrated, full: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    """Return the planes of the result, flat, by the names of `PLANES`."""
     flags = np.zeros(found.value.size, np.uint8)
     flags[full] = SATURATED
     return {

@@ -180,11 +180,13 @@ def _again(
         if check is not None:
             check()
         some = pixels[start : start + CHUNK]
-        part = every.of(some)
-        first, second = part.integrate(**before), part.integrate(**after)
+        counted = some[(found.low[some] > 0) | (found.high[some] > 0)]
+        if counted.size:
+            found.rejected[:] -= every.of(counted).integrate(**before).rejected
+        second = every.of(some).integrate(**after)
         for name in Integrated._fields[:-1]:  # all but the counts per frame
             getattr(found, name)[some] = getattr(second, name)
-        found.rejected[:] += second.rejected - first.rejected
+        found.rejected[:] += second.rejected
 
 
 def _all_full(part: _Samples, levels: NDArray[np.float64]) -> NDArray[np.bool_]:

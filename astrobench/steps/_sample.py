@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from astrobench.context import Context
 from astrobench.cube import Cube, Strip, plain_samples
+from astrobench.cube_mosaics import MosaicSource
 from astrobench.kernels.bright_stars import aperture_and_ring, bright_places, stamps_at, typical_fwhm
 from astrobench.kernels.brightness import stamp_fluxes
 from astrobench.kernels.statistics import median_mad, spatial_noise
@@ -76,18 +77,17 @@ def take_samples(
     plan = _plan(cube, saturation)
     count, channels = cube.shape[:2]
 
-    def work(job: tuple[int, int]) -> tuple[F32, F64, F32, float]:
+    def work(frame: int) -> list[tuple[F32, F64, F32, float]]:
         context.check_stop()
-        return _measure(cube, job[0], job[1], plan, float(saturation[job[0]]))
+        return _measure(cube, frame, plan, float(saturation[frame]))
 
-    jobs = [(frame, channel) for channel in range(channels) for frame in range(count)]
-    found = context.map(work, jobs, text)
+    found = context.map(work, range(count), text)
     stars = [rows + np.array([band[0], 0]) for rows, band in zip(plan.places, plan.bands, strict=True)]
     places = np.concatenate(stars).astype(np.intp)
     lag = -(-APART // plan.stride)
     samples = []
     for channel in range(channels):
-        grids, lights, cores, zeros = zip(*found[channel * count : (channel + 1) * count], strict=True)
+        grids, lights, cores, zeros = zip(*[each[channel] for each in found], strict=True)
         light = np.stack(lights)
         samples.append(
             Sample(np.stack(grids), light[..., 0], light[..., 1], np.stack(cores), places, lag, np.array(zeros))
@@ -202,33 +202,47 @@ def _above_sky(stamps: F32, ring: NDArray[np.bool_]) -> F32:
     return np.asarray(np.nan_to_num(stamps - sky[:, None, None]), np.float32)
 
 
-def _measure(
-    cube: Cube, frame: int, channel: int, plan: _Plan, saturation: float
-) -> tuple[F32, F64, F32, float]:
-    """Grid, star light (S, 2), star cores (S, E, E) and share of zeros of one plane."""
-    grids, lights, cores, sizes = [], [], [], []
-    for band, places, shapes in zip(plan.bands, plan.places, plan.shapes, strict=True):
-        strip = cube.strip(channel, *band, np.array([frame]))
-        step = (
-            slice(None),
-            slice(plan.stride // 2, None, plan.stride),
-            slice(plan.stride // 2, None, plan.stride),
-        )
-        grids.append(judged_plane(_cut(strip, step)))
-        half = plan.aperture.shape[0] // 2
-        offsets = np.arange(-half, half + 1)
+def _measure(cube: Cube, frame: int, plan: _Plan, saturation: float) -> list[tuple[F32, F64, F32, float]]:
+    """Grid, star light (S, 2), star cores (S, E, E) and share of zeros of each plane of a frame."""
+    half = plan.aperture.shape[0] // 2
+    offsets = np.arange(-half, half + 1)
+    bands = []
+    for band, places in zip(plan.bands, plan.places, strict=True):
+        points = (np.arange(plan.stride // 2, end, plan.stride) for end in (band[1] - band[0], cube.shape[3]))
         rows = places[:, 0, None, None] + offsets[None, :, None]
         columns = places[:, 1, None, None] + offsets[None, None, :]
-        stamps = np.ascontiguousarray(judged_plane(_cut(strip, (slice(None), rows, columns))))
-        light, size = np.empty((len(places), 2)), np.empty(len(places))
-        stamp_fluxes(stamps, shapes, plan.aperture, plan.ring, saturation, light, size)
-        core = slice(half - CORE, half + CORE + 1)
-        middle = stamps[:, core, core]
+        bands.append(_picked(cube, frame, band, [np.ix_(*points), (rows, columns)]))
+    found = []
+    for channel in range(cube.shape[1]):
+        grids, stamps = zip(*[each[channel] for each in bands], strict=True)
+        found.append(_lights(np.concatenate(grids), stamps, plan, saturation))
+    return found
+
+
+def _lights(grid: F32, stamps: tuple[F32, ...], plan: _Plan, saturation: float) -> tuple[F32, F64, F32, float]:
+    lights, cores, sizes = [], [], []
+    half = plan.aperture.shape[0] // 2
+    core = slice(half - CORE, half + CORE + 1)
+    for band, shapes in zip(stamps, plan.shapes, strict=True):
+        light, size = np.empty((len(band), 2)), np.empty(len(band))
+        stamp_fluxes(np.ascontiguousarray(band), shapes, plan.aperture, plan.ring, saturation, light, size)
+        middle = band[:, core, core]
         cores.append(np.where(middle < saturation, middle, np.float32(np.nan)))
         lights.append(light)
         sizes.append(size)
-    grid, light, size = np.concatenate(grids), np.concatenate(lights), np.concatenate(sizes)
+    light, size = np.concatenate(lights), np.concatenate(sizes)
     return grid, _with_errors(light, size, grid, plan), np.concatenate(cores), float(np.mean(grid == 0))
+
+
+def _picked(cube: Cube, frame: int, band: tuple[int, int], places: list[Any]) -> list[list[F32]]:
+    """Return for each channel the judged samples of one frame at some places, rows counted from the band's first."""
+    if isinstance(cube.source, MosaicSource):
+        return cube.source.pick(frame, band, places)
+    channels = []
+    for channel in range(cube.shape[1]):
+        strip = cube.strip(channel, *band, np.array([frame]))
+        channels.append([judged_plane(_cut(strip, (slice(None), *place))) for place in places])
+    return channels
 
 
 def _cut(strip: Strip, index: Any) -> Strip:

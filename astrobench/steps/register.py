@@ -18,7 +18,7 @@ from astrobench.step import Step, param
 from astrobench.steps.align import Alignment, align
 from astrobench.steps.debayer import Debayer
 from astrobench.steps.measure import Measure
-from astrobench.steps.resample import DIRECT, Grid, choose_road, resample_all
+from astrobench.steps.resample import Grid, choose_road, put_on_grid
 
 SITE_CARDS = ("SITELAT", "SITELONG", "SITEELEV", "TELESCOP")  # left out of every output unless asked for
 MOST_PIXELS = 400_000_000  # a union larger than this is a wrong match, not a wide field
@@ -65,22 +65,14 @@ class Register(Step):
         grid = frame_grid(self.framing, aligned, used)
         road = choose_road(debayer, used, aligned, grid, context)
         key = cube_store.key_of(
-            "cube 2", [frame.hash() for frame in used], self.model_dump(), debayer.model_dump(), road
+            "cube 3", [frame.hash() for frame in used], self.model_dump(), debayer.model_dump(), road
         )
         stored = cube_store.find(context, key) if context.use_cache else None
         if stored is not None:
             context.report.fact("cached", "Registered before with the same settings: the stored samples are used.")
             return _opened(stored, frames, context)
-        channels = 3 if any(frame.bayer or frame.planes == 3 for frame in used) else 1
-        shape = (len(used), channels, *grid.shape)
-        writer = cube_store.CubeWriter(context, shape, key)
-        try:
-            with context.part(0.3, 1.0):
-                method = resample_all(used, aligned, grid, road, debayer, self, writer, context)
-            folder = writer.finish(_facts(used, aligned, grid, shape, road, method))
-        except BaseException:
-            writer.discard()
-            raise
+        with context.part(0.3, 1.0):
+            folder = put_on_grid(used, aligned, grid, road, debayer, self, key, context)
         freed = cube_store.prune(context, keep=key)
         if freed:
             context.report.fact("cache pruned", "{gigabytes:.1f} GB of old registered frames removed from the cache.",
@@ -190,28 +182,6 @@ def _common_rectangle(
     low = np.array([x0 * step, y0 * step], float)
     high = np.array([(x1 - 1) * step, (y1 - 1) * step], float)
     return low, high
-
-
-def _facts(
-    frames: list[Frame], aligned: list[Alignment], grid: Grid, shape: tuple[int, ...], road: str, method: str
-) -> dict[str, Any]:
-    """Return what is stored beside the samples."""
-    channels = shape[1]
-    noise = np.full((len(frames), channels), np.nan)
-    for k, frame in enumerate(frames):
-        if frame.measures is not None and len(frame.measures.noise_by_colour) == channels:
-            noise[k] = frame.measures.noise_by_colour
-    return {
-        "shape": np.array(shape),
-        "names": np.array([frame.path.name for frame in frames]),
-        "transforms": np.array([grid.matrix @ each.matrix for each in aligned]),
-        "noise": noise,
-        "saturation": np.array([frame.saturation for frame in frames], float),
-        "exposure": np.array([frame.exposure or np.nan for frame in frames], float),
-        "reference": np.array(next((i for i, each in enumerate(aligned) if each.is_reference), 0)),
-        "method": np.array(method),
-        "patterns": np.array([str(frame.bayer) for frame in frames] if road == DIRECT else [], dtype=str),
-    }
 
 
 def _tell(context: Context, frames: list[Frame], found: list[Alignment | str], reference: int) -> None:

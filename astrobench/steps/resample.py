@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,53 +67,97 @@ def choose_road(debayer: Debayer, frames: list[Frame], aligned: list[Alignment],
     return DIRECT if direct else UNDITHERED
 
 
-def resample_all(
+def put_on_grid(
     frames: list[Frame],
     aligned: list[Alignment],
     grid: Grid,
     road: str,
     debayer: Debayer,
     settings: Register,
-    writer: CubeWriter,
+    key: str,
     context: Context,
-) -> str:
-    """Put every frame onto the grid; return in words how it was done."""
-
-    def work(k: int) -> int:
-        frame, matrix = frames[k], grid.matrix @ aligned[k].matrix
-        if road == DIRECT:
-            planes = _own_pixels(frame, matrix, grid.shape, debayer)
-        else:
-            planes = _colour_planes(frame, road, debayer)
-            if planes.shape[1] != frame.height:  # super-pixels: half the size
-                matrix = matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
-            planes = _warped(planes, matrix, grid.shape, settings)
-        writer.put(k, planes)
-        return k
-
-    context.map(work, range(len(frames)), f"registering {len(frames)} frames")
+) -> Path:
+    """Store every frame as a cube on the grid; return its folder."""
+    channels = 3 if any(frame.bayer or frame.planes == 3 for frame in frames) else 1
+    shape = (len(frames), channels, *grid.shape)
+    word = np.dtype(np.uint16 if all(f.dtype == "uint16" and not f.pedestal for f in frames) else np.float32)
     if road == DIRECT:
-        return "each colour from its own pixels"
-    if road == "planes":
-        return f"frames resampled with {settings.kernel}"
-    return f"{road} debayer, then resampled with {settings.kernel}"
+        frame_bytes = [frame.height * frame.width * word.itemsize for frame in frames]
+    else:
+        frame_bytes = [4 * channels * grid.shape[0] * grid.shape[1]] * len(frames)
+    writer = CubeWriter(context, frame_bytes, key)
+    bad: list[NDArray[np.intp]] = [np.empty(0, np.intp)] * len(frames)
+
+    def mosaic(k: int) -> None:
+        """Store a frame as it was recorded, and where its hot pixels are."""
+        pixels = _light(frames[k])
+        bad[k] = np.flatnonzero(_bad_pixels(pixels, debayer))
+        writer.put(k, pixels.astype(word, copy=False))
+
+    def planes(k: int) -> None:
+        """Store a frame resampled to the grid, hot pixels replaced."""
+        colours, matrix = _colour_planes(frames[k], road, debayer), grid.matrix @ aligned[k].matrix
+        if colours.shape[1] != frames[k].height:  # super-pixels: half the size
+            matrix = matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
+        writer.put(k, _warped(colours, matrix, grid.shape, settings))
+
+    try:
+        context.map(mosaic if road == DIRECT else planes, range(len(frames)), f"registering {len(frames)} frames")
+        facts = _facts(frames, aligned, grid, shape, settings, road)
+        if road == DIRECT:
+            facts |= {
+                "patterns": np.array([str(frame.bayer) for frame in frames]),
+                "sizes": np.array([(frame.height, frame.width) for frame in frames]),
+                "word": np.array(word.str),
+                "bad": np.concatenate(bad),
+                "ends": np.cumsum([len(each) for each in bad]),
+            }
+        return writer.finish(facts)
+    except BaseException:
+        writer.discard()
+        raise
 
 
-def _own_pixels(
-    frame: Frame, matrix: NDArray[np.float64], shape: tuple[int, int], debayer: Debayer
-) -> NDArray[np.float32]:
-    """Return the nearest raw sample of each colour for every pixel of the grid; hot pixels are missing."""
-    from astrobench.kernels.cfa import gather
-
-    pixels = _clean(frame, debayer, missing=True)
-    return gather(pixels, str(frame.bayer), inverse(matrix), shape)
+def _facts(
+    frames: list[Frame],
+    aligned: list[Alignment],
+    grid: Grid,
+    shape: tuple[int, ...],
+    settings: Register,
+    road: str,
+) -> dict[str, Any]:
+    """Return what is stored beside the samples."""
+    method = f"{road} debayer, then resampled with {settings.kernel}"
+    if road in (DIRECT, "planes"):
+        method = "each colour from its own pixels" if road == DIRECT else f"frames resampled with {settings.kernel}"
+    channels = shape[1]
+    noise = np.full((len(frames), channels), np.nan)
+    for k, frame in enumerate(frames):
+        if frame.measures is not None and len(frame.measures.noise_by_colour) == channels:
+            noise[k] = frame.measures.noise_by_colour
+    return {
+        "shape": np.array(shape),
+        "names": np.array([frame.path.name for frame in frames]),
+        "transforms": np.array([grid.matrix @ each.matrix for each in aligned]),
+        "noise": noise,
+        "saturation": np.array([frame.saturation for frame in frames], float),
+        "exposure": np.array([frame.exposure or np.nan for frame in frames], float),
+        "reference": np.array(next((i for i, each in enumerate(aligned) if each.is_reference), 0)),
+        "method": np.array(method),
+        "patterns": np.array([], dtype=str),
+    }
 
 
 def _colour_planes(frame: Frame, road: str, debayer: Debayer) -> NDArray[np.float32]:
     """Return the frame as (C, H, W) float32, debayered, hot pixels replaced."""
-    pixels = _clean(frame, debayer, missing=False)
+    pixels = _light(frame)
     if pixels.ndim == 3:
         return pixels.astype(np.float32)
+    bad = _bad_pixels(pixels, debayer)
+    if bad.any():
+        from astrobench.kernels.cosmetic import repair
+
+        pixels = repair(pixels, bad)
     if frame.bayer is None:
         return pixels.astype(np.float32)[None]
     from astrobench.kernels.debayer import debayer as interpolate
@@ -120,17 +165,19 @@ def _colour_planes(frame: Frame, road: str, debayer: Debayer) -> NDArray[np.floa
     return interpolate(pixels, frame.bayer, road)
 
 
-def _clean(frame: Frame, debayer: Debayer, *, missing: bool) -> NDArray[Any]:
-    """Read a frame, take off its pedestal, and replace its hot and cold pixels or make them missing."""
-    pixels = frame.read()
-    if frame.pedestal:
-        pixels = pixels.astype(np.float32) - np.float32(frame.pedestal)
-    if debayer.hot_pixels and pixels.ndim == 2:
-        from astrobench.kernels.cosmetic import find_bad_pixels, repair
+def _light(frame: Frame) -> NDArray[Any]:
+    """Read a frame and take off its pedestal."""
+    pixels: NDArray[Any] = frame.read()
+    return pixels.astype(np.float32) - np.float32(frame.pedestal) if frame.pedestal else pixels
 
-        bad = find_bad_pixels(pixels, debayer.hot_sigma, debayer.hot_sigma)
-        pixels = repair(pixels, bad, missing)
-    return pixels
+
+def _bad_pixels(pixels: NDArray[Any], debayer: Debayer) -> NDArray[np.bool_]:
+    """Mark the hot and cold pixels of a mosaic or mono frame, where they are to be looked for."""
+    if not debayer.hot_pixels:
+        return np.zeros(pixels.shape, np.bool_)
+    from astrobench.kernels.cosmetic import find_bad_pixels
+
+    return find_bad_pixels(pixels, debayer.hot_sigma, debayer.hot_sigma)
 
 
 def _warped(

@@ -54,6 +54,30 @@ def test_gather_has_the_same_bits_for_any_division_of_rows() -> None:
     assert np.array_equal(whole, cfa.gather(raw.astype(np.float32), "GRBG", matrix, (64, 48)), equal_nan=True)
 
 
+@pytest.mark.parametrize("degrees", [0.0, 7.0, 69.5, 180.0])
+def test_some_rows_of_the_mosaic_are_enough_for_some_rows_of_the_grid(degrees: float) -> None:
+    raw = np.random.default_rng(3).normal(size=(60, 50)).astype(np.float32)
+    raw[30, 20] = np.nan
+    bad = np.flatnonzero(np.isnan(raw))
+    matrix = turn(degrees, 3.3, -2.7)
+    whole = cfa.gather(raw, "GBRG", matrix, (70, 55))
+    y, x = np.mgrid[:70, :55].astype(float)
+    for first, last in ((0, 1), (1, 2), (20, 41), (41, 70)):
+        top, bottom = cfa.rows_needed(matrix, (first, last), 55, 60)
+        some = np.ascontiguousarray(raw[top:bottom])
+        for colour in range(3):
+            out = np.full((last - first, 55), 7.0, np.float32)
+            if bottom > top:
+                cfa.gather_colour(some, top, 60, "GBRG", matrix, colour, first, out)
+                assert np.array_equal(out, whole[colour, first:last], equal_nan=True)
+            places = x[first:last].ravel(), y[first:last].ravel()
+            missing = bad[(bad >= top * 50) & (bad < bottom * 50)] - top * 50
+            points = cfa.gather_points(
+                np.nan_to_num(some), top, 60, missing, "GBRG", matrix, colour, *places
+            ) if bottom > top else np.full(places[0].shape, np.nan)  # fmt: skip
+            assert np.array_equal(points, whole[colour, first:last].ravel(), equal_nan=True)
+
+
 def test_a_missing_raw_pixel_is_made_up_nowhere_and_outside_is_missing() -> None:
     raw = np.full((40, 40), 7.0, np.float32)
     raw[20, 20] = np.nan

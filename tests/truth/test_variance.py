@@ -9,15 +9,15 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from astrobench.context import Context
 from astrobench.cube import Cube
-from astrobench.cube_store import CubeWriter, load
+from astrobench.cube_store import load
 from astrobench.frames import Frames
 from astrobench.image import Image
 from astrobench.simulate import Night, simulate_night
 from astrobench.steps.align import Alignment
 from astrobench.steps.debayer import Debayer
 from astrobench.steps.measure import Measure
-from astrobench.steps.register import Register, _facts
-from astrobench.steps.resample import Grid, resample_all
+from astrobench.steps.register import Register
+from astrobench.steps.resample import Grid, put_on_grid
 from astrobench.steps.stack import Stack
 
 NIGHTS, FRAMES, SHAPE = 12, 16, (256, 192)
@@ -37,11 +37,8 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> list[Night]:
 def own_pixels(night: Night, context: Context) -> Cube:
     frames = Measure().apply(Frames.scan(night.paths[0].parent), context)
     aligned = [Alignment(m, 0.0, 0, "true", is_reference=k == 0) for k, m in enumerate(night.transforms)]
-    grid, shape = Grid(night.shape, np.eye(3)), (FRAMES, 3, *night.shape)
-    writer = CubeWriter(context, shape, f"night{night.night}")
-    debayer, settings = Debayer(method="direct"), Register()
-    method = resample_all(list(frames), aligned, grid, "direct", debayer, settings, writer, context)
-    return load(writer.finish(_facts(list(frames), aligned, grid, shape, "direct", method)), frames)
+    grid, debayer = Grid(night.shape, np.eye(3)), Debayer(method="direct")
+    return load(put_on_grid(list(frames), aligned, grid, "direct", debayer, Register(), "night", context), frames)
 
 
 def mono(night: Night, context: Context) -> Cube:
