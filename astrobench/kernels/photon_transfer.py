@@ -98,9 +98,14 @@ def sky_excess(grid: F32, scale: F64, offset: F64, variance: F64, sky: float) ->
     some -= (some @ np.linalg.pinv(shape).astype(np.float32)) @ shape.astype(np.float32)
     own = variance[usable]
     some /= np.sqrt(own * (1 - 2 / count) + own.sum() / count**2).astype(np.float32)[:, None]
-    limit = np.float32(MIXED * clipped_sigma(some)) ** 2
-    some *= some
-    return float(some[some < limit].mean()) / MIXED_VARIANCE
+    return _mixed_variance(some)
+
+
+def _mixed_variance(values: F32) -> float:
+    """Variance of values of several sigmas about 0 without outliers."""
+    square = values * values
+    near = square < np.float32(MIXED * clipped_sigma(values)) ** 2
+    return float(square[near].mean(dtype=np.float64)) / MIXED_VARIANCE if near.any() else 0.0
 
 
 def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: float | None = None) -> Growth:
@@ -175,7 +180,7 @@ def placed_growth(channels: Sequence[Placed], slope: float | None = None) -> Gro
         signal, z = np.broadcast_to(model - each.sky, z.shape)[good], z[good]
         typical = float(np.sqrt(np.median(variance)))
         dark = z[np.abs(signal) < FIRST_BIN * typical]
-        unit = clipped_sigma(dark) ** 2 if dark.size >= LEAST_IN_BIN else 1.0
+        unit = _mixed_variance(dark) if dark.size >= LEAST_IN_BIN else 1.0
         found = _grown(signal, z, typical, unit, float(np.nanmean(free**2)))
         if found is not None:
             found[0] *= np.mean(scale / variance)
@@ -230,7 +235,7 @@ def _grown(signal: F64 | F32, z: F32, typical: float, unit: float, free: float) 
         chosen = (signal >= low) & (signal < high)
         n = int(chosen.sum() * free)
         if n >= LEAST_IN_BIN:
-            value = clipped_sigma(z[chosen]) ** 2 / unit
+            value = _mixed_variance(z[chosen]) / unit
             error = value * np.hypot(np.sqrt(2 / n), SYSTEMATIC)
             here = signal[chosen].astype(np.float64)
             rows.append((here.mean(), (here**2).mean(), value - 1, error))
