@@ -165,7 +165,8 @@ def main() -> None:
         for road in options.roads:
             found = ratios([stack(night, road, Path(name)) for night in nights], nights[0])
             for kind, each in found.items():
-                print(f"{road:12s} {kind:7s}", " | ".join(" ".join(f"{v:6.3f}" for v in part) for part in each), flush=True)
+                figures = " | ".join(" ".join(f"{v:6.3f}" for v in part) for part in each)
+                print(f"{road:12s} {kind:7s}", figures, flush=True)
         if options.depth:
             nights = simulated(options.depth, DEPTH_FRAMES, tuple(options.shape), options.seed, Path(name))
             for road in options.roads:
