@@ -25,12 +25,13 @@ VERDICTS = {
 
 
 EVENED = (
-    "Each raw value is one pixel of the sensor. Here is plain sky: the picture shows the mean of this and the eight "
+    "Each raw value is one pixel of the sensor. Here is plain sky: the stack shows the mean of this and the eight "
     "pixels around it, with weights 4, 2 and 1."
 )
 SHARED = (
     "Each raw value is one pixel of the sensor. Here the light changes from pixel to pixel: a sample counts by the "
-    "share of its drop that falls on this pixel, and the limits hold for its value freed of the slope it sits on."
+    "share of its drop that falls on this pixel, and the limits hold for its value freed of the slope it sits on. "
+    "What the places of the samples, up to 1.4 px beside this pixel, add to their mean is taken off in the stack."
 )
 
 
@@ -73,7 +74,9 @@ class ChannelAccount:
     channel : str
         ``"mono"``, ``"red"``, ``"green"`` or ``"blue"``.
     value, sigma : float
-        Of the stack [ADU].
+        What the kept samples give [ADU].
+    stack, stack_sigma : float
+        What the stack holds [ADU]; differs where neighbours or the places of the samples have a part in it.
     rule : str
         That judged this pixel.
     kept, low, high, coverage : int
@@ -85,6 +88,8 @@ class ChannelAccount:
     channel: str
     value: float
     sigma: float
+    stack: float
+    stack_sigma: float
     rule: str
     kept: int
     low: int
@@ -184,19 +189,22 @@ def explain(cube: Cube, x: int, y: int, step: Stack | None = None, context: Cont
         )
     step, context = step or Stack(), context or Context()
     plan = stacking_plan(cube, step, context)
-    note = ""
+    note, final = "", None
     if cube.patterns:
         from astrobench.steps._own_pixels import pixel_strips
 
-        plan, strips = pixel_strips(cube, plan, int(x), int(y))
+        plan, strips, final = pixel_strips(cube, plan, int(x), int(y))
         note = EVENED if strips[0].share is None else SHARED
     else:
         strips = [_one_pixel(cube.strip(channel, y, y + 1), x) for channel in range(channels)]
-    accounts = tuple(_account(cube, plan, strip, channel) for channel, strip in enumerate(strips))
+    accounts = tuple(
+        _account(cube, plan, strip, channel, final[channel] if final else None) for channel, strip in enumerate(strips)
+    )
     return Explanation(int(x), int(y), step.combination, accounts, note)
 
 
-def _account(cube: Cube, plan: Any, strip: Strip, channel: int) -> ChannelAccount:
+def _account(cube: Cube, plan: Any, strip: Strip, channel: int, final: tuple[float, float] | None) -> ChannelAccount:
+    """Account of one channel; `final` is value and sigma in the stack where they are not those of the samples."""
     from astrobench.kernels.bounds import model_bounds, rule_bounds
     from astrobench.steps._rejection import ALPHA, MOST_SHARE
 
@@ -233,10 +241,14 @@ def _account(cube: Cube, plan: Any, strip: Strip, channel: int) -> ChannelAccoun
         )
         for k in range(len(raw))
     )
+    value, sigma = float(found.value[0]), float(np.sqrt(found.variance[0]))
+    stack, stack_sigma = final or (value, sigma)
     return ChannelAccount(
         channel="mono" if cube.shape[1] == 1 else COLOURS[channel],
-        value=float(found.value[0]),
-        sigma=float(np.sqrt(found.variance[0])),
+        value=value,
+        sigma=sigma,
+        stack=stack,
+        stack_sigma=stack_sigma,
         rule=rule,
         kept=int(kept.sum()),
         low=int(found.low[0]),
@@ -264,8 +276,11 @@ def _verdict(valid: bool, gone: bool, saturated: bool, above: bool) -> str:
 
 
 def _heading(account: ChannelAccount, combination: str) -> str:
+    shown = ""
+    if account.stack != account.value:
+        shown = f"in the stack {_number(account.stack)} ADU, sigma {_number(account.stack_sigma)}; "
     return (
-        f"{account.channel}: {combination} {_number(account.value)} ADU, sigma {_number(account.sigma)}; "
+        f"{account.channel}: {combination} {_number(account.value)} ADU, sigma {_number(account.sigma)}; {shown}"
         f"{account.kept} of {account.coverage} samples kept, {account.low} rejected low and {account.high} "
         f"high by the rule {account.rule}"
     )

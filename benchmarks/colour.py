@@ -29,6 +29,7 @@ from scipy.optimize import curve_fit
 
 from astrobench.kernels import cfa, cfa_sky, dither
 from astrobench.kernels.debayer import debayer
+from astrobench.kernels.displaced import centred, displaced
 from astrobench.kernels.integrate import integrate_samples
 from astrobench.kernels.warp import warp
 
@@ -122,6 +123,9 @@ def own_pixels(field: Field) -> Planes:
         judged, share = (np.stack([p[k] for p in placed]) for k in range(2))
         more = {"judged": judged, "share": share, "scale_floor": SIGMA}
         data[:, pixels], variance[:, pixels] = integrate(samples, **more)
+    sharp, weight = data.reshape(3, *SHAPE), np.ones((len(cube), 3))
+    moved = displaced(samples.swapaxes(0, 1), pixels, [PATTERN] * len(cube), field.matrices, sharp, gate, weight)
+    data[:, pixels], variance[:, pixels] = centred(data[:, pixels], variance[:, pixels], *moved)
     common = cfa_sky.common_light(field.matrices, PATTERN, SHAPE, SHAPE)
     return cfa_sky.smooth_sky(data.reshape(3, *SHAPE), variance.reshape(3, *SHAPE), gate, common)[0]
 

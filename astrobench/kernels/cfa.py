@@ -1,6 +1,6 @@
 """Bring each colour of a mosaic straight from its own pixels to the output grid.
 
-The road in four steps, for N registered frames of one mosaic camera:
+The road in five steps, for N registered frames of one mosaic camera:
 
 1. `gather` gives every output pixel the nearest raw sample of each colour: a cube (N, 3, h, w) of unchanged
 raw
@@ -18,6 +18,7 @@ variance after step 3, and step 4 states its own. No colour is invented from ano
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ Planes = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 Pixels = NDArray[np.int64]
 
-PIXFRAC = 0.6  # side of a drop on structure [source px]; widens a star of FWHM 1.8 px by 8 %
+PIXFRAC = 1.0  # side of a drop on structure [source px]: smaller ones weigh frames unevenly and end hardly sharper
 BATCH = 256  # pixels
 SAMPLE_REACH = 3  # rows; the nearest pixel of a colour lies at most 2 px away
 FAINTEST_SHARE = 1e-3  # keeps a pixel filled that no drop reaches
@@ -171,6 +172,7 @@ def place(
     gain: ArrayLike = (1.0, 1.0, 1.0),
     offset: ArrayLike = (0.0, 0.0, 0.0),
     pixfrac: float = PIXFRAC,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[Planes, Planes]:
     """Weigh and judge one frame's samples by the place on the sky they come from.
 
@@ -194,6 +196,8 @@ def place(
         Normalised sample = sample * gain + offset.
     pixfrac : float
         Side of a drop [source px], 0 < pixfrac <= 1.
+    origin : (int, int)
+        Column and row of the output grid where `model` and `gate` begin; any division gives the same bits.
 
     Returns
     -------
@@ -213,15 +217,42 @@ def place(
     proportion to the local derivative of the blotted median. The model is read between pixels by cubic
     convolution.
     """
-    red_row, red_column = red_at(pattern)
-    forward = checked(matrix)
-    judged, share = np.empty_like(samples), np.empty_like(samples)
-    scale = np.stack([np.asarray(v, np.float64).reshape(3) for v in (noise, gain, offset)])
-    _place(
-        np.ascontiguousarray(samples), np.asarray(pixels, np.int64), forward, np.linalg.inv(forward),
-        red_row, red_column, np.ascontiguousarray(model), gate, steep, scale, float(pixfrac), judged, share,
+    one = np.asarray(noise, np.float64), np.asarray(gain, np.float64), np.asarray(offset, np.float64)
+    shift, share = place_frames(
+        np.ascontiguousarray(samples)[:, None], pixels, (pattern,), np.asarray(matrix)[None], model, gate, steep,
+        *(np.broadcast_to(each, (1, 3)) for each in one), pixfrac=pixfrac, origin=origin,
     )  # fmt: skip
-    return judged, share
+    judged = (samples + shift[:, 0]) * one[1].astype(np.float32)[:, None] + one[2].astype(np.float32)[:, None]
+    return judged, share[:, 0]
+
+
+def place_frames(
+    samples: Planes, pixels: Pixels, patterns: Sequence[str], matrices: Matrix, model: Planes, gate: Planes,
+    steep: Planes, noise: Matrix, gain: Matrix, offset: Matrix, *, pixfrac: float = PIXFRAC,
+    origin: tuple[int, int] = (0, 0),
+) -> tuple[Planes, Planes]:  # fmt: skip
+    """Do for N frames what `place` does for one.
+
+    Parameters
+    ----------
+    samples : array (3, N, P) float32
+    patterns : N of them; matrices : (N, 3, 3); noise, gain, offset : (N, 3)
+
+    Returns
+    -------
+    shift : array (3, N, P) float32
+        What to add to a sample, in the units of its frame, before it is normalised and judged.
+    share : array (3, N, P) float32
+    """
+    red = np.array([red_at(pattern) for pattern in patterns], np.int64)
+    forward = np.stack([checked(matrix) for matrix in matrices])
+    shift, share = np.empty_like(samples), np.empty_like(samples)
+    _place(
+        np.ascontiguousarray(samples), np.asarray(pixels, np.int64), forward, np.linalg.inv(forward), red,
+        np.ascontiguousarray(model), gate, steep, np.ascontiguousarray(np.stack([noise, gain, offset]), np.float64),
+        float(pixfrac), *origin, shift, share,
+    )  # fmt: skip
+    return shift, share
 
 
 def displacements(matrix: Matrix, pattern: str, colour: int, x: NDArray[Any], y: NDArray[Any]) -> Planes:
@@ -383,56 +414,77 @@ def interpolate(plane: Any, x: float, y: float) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-def _place(
-    samples: Any, pixels: Any, matrix: Any, inverse: Any, red_row: int, red_column: int, model: Any,
-    gate: Any, steep: Any, scale: Any, pixfrac: float, judged: Any, share: Any,
-) -> None:
-    width = gate.shape[1]
-    reach, full = 0.5 * (pixfrac + 1.0), 1.0 / (pixfrac * pixfrac)
-    # in batches, so that all but the reading of the model works on whole vectors
-    u, v, column, row = np.empty(BATCH), np.empty(BATCH), np.empty(BATCH), np.empty(BATCH)
-    there = np.empty(BATCH)
-    at = np.empty((2, BATCH), np.uintp)
+def rows_and_columns(pixels: Any, width: int, at: Any) -> None:
+    """Take flat indices apart; quick where they ascend."""
     y = 0
+    for k in range(pixels.size):
+        pixel = pixels[k]
+        while pixel < y * width:
+            y = 0
+        while pixel >= (y + 1) * width:
+            y += 1
+        at[0, k], at[1, k] = y, pixel - y * width
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def drops(
+    at: Any, count: int, left: int, top: int, matrix: Any, inverse: Any, red_row: int, red_column: int,
+    colour: int, model: Any, gate: Any, pixfrac: float, memory: Any, share: Any, there: Any,
+) -> None:
+    """Share of each sample's drop on its output pixel, and the model at the sample's own place."""
+    reach, full = 0.5 * (pixfrac + 1.0), 1.0 / (pixfrac * pixfrac)
+    u, v, column, row = memory[0, :count], memory[1, :count], memory[2], memory[3]
+    for k in range(count):
+        x, y = left + at[1, k], top + at[0, k]
+        w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+        u[k] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
+        v[k] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
+    nearest(u, v, colour, red_row, red_column, column, row)
+    for k in range(count):
+        across = min(max(reach - abs(column[k] - u[k]), 0.0), pixfrac)
+        down = min(max(reach - abs(row[k] - v[k]), 0.0), pixfrac)
+        drop = max(across * down * full, FAINTEST_SHARE)
+        sharp = gate[np.uintp(at[0, k]), np.uintp(at[1, k])]
+        share[k] = (1.0 - sharp) + sharp * drop
+    for k in range(count):
+        i, j = column[k], row[k]
+        w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
+        u[k] = (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w
+        v[k] = (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w
+    plane = model[colour]
+    for k in range(count):
+        # a difference with a whole number is exact: the same bits wherever the window begins
+        there[k] = interpolate(plane, u[k] - left, v[k] - top)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _place(
+    samples: Any, pixels: Any, forward: Any, inverse: Any, red: Any, model: Any, gate: Any, steep: Any,
+    scale: Any, pixfrac: float, left: int, top: int, shift: Any, share: Any,
+) -> None:
+    # in batches, so that all but the reading of the model works on whole vectors
+    at, memory, there = np.empty((2, BATCH), np.int64), np.empty((4, BATCH)), np.empty(BATCH)
     for begin in range(0, pixels.size, BATCH):
         count = min(BATCH, pixels.size - begin)
-        for k in range(count):
-            pixel = pixels[begin + k]
-            while pixel < y * width:
-                y = 0
-            while pixel >= (y + 1) * width:
-                y += 1
-            at[0, k], at[1, k] = y, pixel - y * width
-        for k in range(count):
-            b, a = at[0, k], at[1, k]
-            w = matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2]
-            u[k] = (matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2]) / w
-            v[k] = (matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2]) / w
+        rows_and_columns(pixels[begin : begin + count], gate.shape[1], at)
         for colour in range(3):
-            nearest(u[:count], v[:count], colour, red_row, red_column, column, row)
-            noise = max(scale[0, colour], 1e-20)
             plane = model[colour]
-            for k in range(count):
-                across = min(max(reach - abs(column[k] - u[k]), 0.0), pixfrac)
-                down = min(max(reach - abs(row[k] - v[k]), 0.0), pixfrac)
-                drop = max(across * down * full, FAINTEST_SHARE)
-                sharp = gate[at[0, k], at[1, k]]
-                share[colour, begin + k] = (1.0 - sharp) + sharp * drop
-            for k in range(count):
-                i, j = column[k], row[k]
-                w = inverse[2, 0] * i + inverse[2, 1] * j + inverse[2, 2]
-                column[k] = (inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2]) / w
-                row[k] = (inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2]) / w
-            for k in range(count):
-                there[k] = interpolate(plane, column[k], row[k])
-            for k in range(count):
-                here = plane[at[0, k], at[1, k]]
-                change = here - there[k]
-                change = change if change == change else 0.0
-                slope = STEEP_TRUST * steep[colour, begin + k] / noise
-                value = samples[colour, begin + k] * scale[1, colour] + scale[2, colour]
-                verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
-                judged[colour, begin + k] = verdict if verdict == verdict else value
+            for f in range(forward.shape[0]):
+                drops(
+                    at, count, left, top, forward[f], inverse[f], red[f, 0], red[f, 1], colour, model, gate, pixfrac,
+                    memory, share[colour, f, begin:], there,
+                )  # fmt: skip
+                noise = max(scale[0, f, colour], 1e-20)
+                gain, offset = scale[1, f, colour], scale[2, f, colour]
+                for k in range(count):
+                    here = plane[np.uintp(at[0, k]), np.uintp(at[1, k])]
+                    change = here - there[k]
+                    change = change if change == change else 0.0
+                    slope = STEEP_TRUST * steep[colour, begin + k] / noise
+                    value = samples[colour, f, begin + k] * gain + offset
+                    verdict = here + (value - here + change) / np.sqrt(1.0 + slope * slope)
+                    moved = (verdict - value) / gain
+                    shift[colour, f, begin + k] = moved if moved == moved else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

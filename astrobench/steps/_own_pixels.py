@@ -3,14 +3,16 @@
 The cube holds for every output pixel the nearest raw sample of each colour, up to 1.4 px off. On plain sky that is
 no matter, and the grain is evened out over 3 x 3 pixels, as interpolation would. Where the light changes from pixel
 to pixel (`cfa_sky.structure`) the samples are stacked again, each with the share of its drop that falls on the output
-pixel, and judged by a value freed of the slope it sits on.
+pixel, and judged by a value freed of the slope it sits on. What their places still add to the mean is taken off
+(`displaced`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any, TypeVar
@@ -23,25 +25,26 @@ from astrobench.cube import Cube, Strip
 from astrobench.cube_mosaics import MosaicSource
 from astrobench.image import Image
 from astrobench.kernels import cfa, cfa_sky
+from astrobench.kernels.displaced import centred, displaced
 from astrobench.kernels.integrate import Integrated
-from astrobench.kernels.place_scatter import place_scatter
 from astrobench.steps._integration import PIXEL_BYTES, Outputs, maps
 from astrobench.steps._plan import Check, Plan
 from astrobench.steps._stack_facts import stack_header, tell_result
 
 R = TypeVar("R")
+T = TypeVar("T")
 
-# Rows beyond a strip that decide about it: a sample reaches 4 px, structure 4 px, the evening 1 px.
-HALO = 9
+# Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
+HALO = 13
 FEWEST_ROWS = 64
 STRIP_BYTES = 160 * 2**20  # taller strips only cost memory
-BYTES_A_SAMPLE = 5  # the sample itself, and on structure its copy, share and shift
 RESULTS: dict[str, type] = {
     "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
     "weight": np.float32, "lower": np.float32, "upper": np.float32,
 }  # fmt: skip
 RESULT_BYTES = 48  # a pixel's results, the model and the gate of structure, and what is smoothed
-PIECE = 4096  # pixels on structure that a thread takes at a time
+PIECE_BYTES = 4 * 2**20  # samples on structure that are placed at a time
+FEWEST_PIXELS = 512
 # Part of a star's light by which samples up to 1.4 px beside their pixel differ: 0.2 to 0.4 for FWHM 2.5 to 3.5 px.
 UNPLACED_SHARE = 0.4
 
@@ -90,10 +93,12 @@ class Workspace:
 class Window:
     """A rectangle of a cube and what its samples are used for.
 
-    samples : (3, N, h, w) float32; matrices : (N, 3, 3) from pixels of the window to those of the frames.
+    samples : (3, N, h, w) float32; origin : column and row of the grid where it begins; matrices : (N, 3, 3) from
+    pixels of the grid to those of the frames.
     """
 
     samples: NDArray[np.float32]
+    origin: tuple[int, int]
     matrices: NDArray[np.float64]
     patterns: tuple[str, ...]
     plan: Plan
@@ -104,41 +109,30 @@ class Window:
         flat = self.samples.reshape(*self.samples.shape[:2], -1)
         return flat if pixels.size == flat.shape[2] else flat[:, :, pixels]
 
-    def slope_strips(
-        self,
-        chosen: NDArray[np.float32],
-        model: NDArray[np.float32],
-        gate: NDArray[np.float32],
-        pixels: NDArray[np.int64],
-    ) -> list[Strip]:
-        """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
-        n, noise = self.plan.normalisation, sample_noise(self.plan)
-        steep = cfa_sky.steepness(model, pixels)
-        shift, share = np.empty_like(chosen), np.empty_like(chosen)
-
-        def one(k: int) -> None:
-            judged, share[:, k] = cfa.place(
-                chosen[:, k], pixels, self.patterns[k], self.matrices[k], model, gate, steep,
-                noise=noise[k], gain=n.gain[k], offset=n.offset[k],
-            )  # fmt: skip
-            gain, offset = (v[k].astype(np.float32)[:, None] for v in (n.gain, n.offset))
-            shift[:, k] = (judged - offset) / gain - chosen[:, k]
-
-        self._each(one, range(chosen.shape[1]))
-        return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
-
-    def model(
-        self, plain: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]]:
-        """Return the light to place samples by, how much each pixel is structure, those that are, their samples."""
+    def model(self, plain: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+        """Return the light to place samples by, how much each pixel is structure, and the pixels that are."""
         model = plain.reshape(3, *self.samples.shape[2:]).copy()
         gate = cfa_sky.structure(model, stack_noise(self.plan))
         pixels = np.flatnonzero(gate > 0)
-        chosen = self.at(pixels)
-        if pixels.size:
-            for c, loose in enumerate(_flat(model)):
-                loose[pixels] = _loose(self.plan).integrate(Strip(chosen[c, :, None]), c, self.threads)[0].value
-        return model, gate, pixels, chosen
+        loose, flat = _loose(self.plan), _flat(model)
+
+        def piece(some: NDArray[np.intp]) -> None:
+            for c, samples in enumerate(self.at(some)):
+                flat[c, some] = loose.integrate(Strip(samples[:, None]), c)[0].value
+
+        self._each(piece, self._pieces(pixels))
+        return model, gate, pixels
+
+    def slope_strips(
+        self, model: NDArray[np.float32], gate: NDArray[np.float32], pixels: NDArray[np.intp]
+    ) -> list[Strip]:
+        """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
+        n, chosen = self.plan.normalisation, self.at(pixels)
+        shift, share = cfa.place_frames(
+            chosen, pixels, self.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
+            sample_noise(self.plan), n.gain, n.offset, origin=self.origin,
+        )  # fmt: skip
+        return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
 
     def stack(
         self, common: NDArray[np.float64], rows: tuple[int, int], workspace: Workspace, check: Check | None = None
@@ -164,42 +158,65 @@ class Window:
             whole = Strip(self.samples[c].reshape(count, 1, -1))
             rejected[c], saturated = _in_parts(self.plan, whole, c, inner, _colour(found, c), self.threads, check)
             full.append(saturated)
-        model, gate, pixels, chosen = self.model(found["value"])
-        first, last = (int(v) for v in np.searchsorted(pixels, inner))
-        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
-        strips = self.slope_strips(chosen, model, gate, pixels) if pixels.size else []
-        part: dict[str, NDArray[Any]] = {name: np.empty((3, pixels.size), kind) for name, kind in RESULTS.items()}
-        for c, strip in enumerate(strips):
-            anew, saturated = _in_parts(slope, strip, c, (first, last), _colour(part, c), self.threads, check)
-            before = self.plan.integrate(Strip(strip.samples[:, :, first:last]), c, self.threads, check)[0].rejected
-            for name in RESULTS:
-                found[name][c, pixels] = part[name][c]
-            rejected[c] += anew - before
-            full[c] = np.union1d(np.setdiff1d(full[c], pixels), pixels[saturated])
+        model, gate, pixels = self.model(found["value"])
+        for some, saturated_there, change in self._each(
+            partial(self._place, found, model, gate, inner, check), self._pieces(pixels, *inner)
+        ):
+            rejected += change
+            for c in range(3):
+                full[c] = np.union1d(np.setdiff1d(full[c], some), saturated_there[c])
         sharp, variance = (found[name].reshape(3, height, width) for name in ("value", "variance"))
-        if self.plan.model.known and strips:
-            found["variance"][:, pixels] += self._place_scatter(chosen, pixels, sharp, gate)
+        moved = self._each(partial(self._displaced, sharp, variance, gate), self._pieces(pixels))
+        for some, better in zip(self._pieces(pixels), moved, strict=True):
+            found["value"][:, some], found["variance"][:, some] = better
         even, spread = cfa_sky.smooth_sky(sharp, variance, gate, common)
         return found | {"value": _flat(even), "variance": _flat(spread)}, full, rejected
 
-    def _place_scatter(
+    def _place(
         self,
-        chosen: NDArray[np.float32],
-        pixels: NDArray[np.intp],
-        sharp: NDArray[np.float32],
+        found: dict[str, NDArray[Any]],
+        model: NDArray[np.float32],
         gate: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """Return the variance of the pixels on structure from where their samples fell, (3, P)."""
-        matrices, weight = list(self.matrices), self.plan.normalisation.weight
+        inner: tuple[int, int],
+        check: Check | None,
+        some: NDArray[np.intp],
+    ) -> tuple[NDArray[np.intp], list[NDArray[np.intp]], NDArray[np.int64]]:
+        """Stack some pixels on structure anew; return them, the saturated ones, and the change in what is rejected."""
+        if check is not None:
+            check()
+        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
+        is_counted = inner[0] <= some[0] < inner[1]
+        full, change = [], np.zeros((3, self.samples.shape[1]), np.int64)
+        for c, strip in enumerate(self.slope_strips(model, gate, some)):
+            anew, saturated = slope.integrate(strip, c)
+            if is_counted:
+                lost = (found["low"][c, some] > 0) | (found["high"][c, some] > 0)
+                before, _ = self.plan.integrate(Strip(strip.samples[:, :, lost]), c)
+                change[c] = anew.rejected - before.rejected
+            for name in RESULTS:
+                found[name][c, some] = getattr(anew, name)
+            full.append(some[saturated])
+        return some, full, change
 
-        def some(begin: int) -> NDArray[np.float32]:
-            piece = slice(begin, begin + PIECE)
-            samples = np.ascontiguousarray(chosen[:, :, piece].swapaxes(0, 1))
-            return place_scatter(samples, pixels[piece], self.patterns, matrices, sharp, gate, weight)
+    def _displaced(
+        self,
+        sharp: NDArray[np.float32],
+        variance: NDArray[np.float32],
+        gate: NDArray[np.float32],
+        some: NDArray[np.intp],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return value and variance of some pixels on structure, freed of where their samples fell."""
+        weight = self.plan.normalisation.weight
+        moved = displaced(self.at(some), some, self.patterns, self.matrices, sharp, gate, weight, origin=self.origin)
+        return centred(_flat(sharp)[:, some], _flat(variance)[:, some], *moved)
 
-        return np.concatenate(self._each(some, range(0, pixels.size, PIECE)), axis=1)
+    def _pieces(self, pixels: NDArray[np.intp], *cuts: int) -> list[NDArray[np.intp]]:
+        """Divide ascending pixels so that what is made of the samples of a piece stays small, and at some pixels."""
+        size = max(FEWEST_PIXELS, PIECE_BYTES // (12 * self.samples.shape[1]))
+        parts = np.split(pixels, np.searchsorted(pixels, cuts))
+        return [part[begin : begin + size] for part in parts for begin in range(0, part.size, size)]
 
-    def _each(self, work: Callable[[int], R], items: range) -> list[R]:
+    def _each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         if self.threads == 1:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -259,25 +276,42 @@ def window(
             samples[channel] = cube.strip(channel, *rows).samples
     if columns != (0, width):
         samples = np.ascontiguousarray(samples[..., slice(*columns)])
-    origin = np.eye(3)
-    origin[:2, 2] = columns[0], rows[0]
-    return Window(samples, np.linalg.inv(cube.transforms) @ origin, cube.patterns, plan, threads)
+    back = np.asarray(np.linalg.inv(cube.transforms), np.float64)
+    return Window(samples, (columns[0], rows[0]), back, cube.patterns, plan, threads)
 
 
-def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Strip]]:
-    """Return how one pixel was stacked: the plan, and the strip of one pixel of each colour."""
+def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Strip], list[tuple[float, float]]]:
+    """Return how one pixel was stacked.
+
+    Returns
+    -------
+    plan : Plan
+    strips : list of Strip
+        One pixel of each colour.
+    final : list of (float, float)
+        Its value and sigma in the stack, after what follows rejection and combination.
+    """
     _, _, height, width = cube.shape
     rows = max(0, y - HALO), min(height, y + HALO + 1)
     columns = max(0, x - HALO), min(width, x + HALO + 1)
     here = window(cube, plan, rows, columns)
-    flat = np.array([(y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]])
-    chosen = here.at(flat)
-    first = [plan.integrate(Strip(here.samples[c]), c)[0].value for c in range(3)]
-    model, gate, *_ = here.model(np.stack(first))
-    if not gate.reshape(-1)[flat[0]] > 0:
-        return plan, [Strip(samples[:, None]) for samples in chosen]
+    place = (y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]
+    workspace = Workspace(len(cube), here.samples[0, 0].size)
+    found, _, _ = here.stack(_common_light(cube), (0, rows[1] - rows[0]), workspace)
+    final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
+    flat = np.array([place])
+    first = [plan.integrate(Strip(samples), c)[0].value for c, samples in enumerate(here.samples)]
+    model, gate, _ = here.model(np.stack(first))
+    if not gate.reshape(-1)[place] > 0:
+        return plan, [Strip(samples[:, None]) for samples in here.at(flat)], final
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
-    return slope, here.slope_strips(chosen, model, gate, flat)
+    return slope, here.slope_strips(model, gate, flat), final
+
+
+def _common_light(cube: Cube) -> NDArray[np.float64]:
+    frame = cube.frames.used[cube.reference]
+    back = list(np.linalg.inv(cube.transforms))
+    return cfa_sky.common_light(back, cube.patterns[0], cube.shape[2:], (frame.height, frame.width))
 
 
 def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
@@ -287,10 +321,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     in_memory = need <= context.memory_budget // 2
     outputs = Outputs((3, height, width), None if in_memory else context.scratch)
     rows, lanes = _division(cube, context.memory_budget - (need if in_memory else 0), context.workers)
-    frame = cube.frames.used[cube.reference]
-    common = cfa_sky.common_light(
-        list(np.linalg.inv(cube.transforms)), cube.patterns[0], (height, width), (frame.height, frame.width)
-    )
+    common = _common_light(cube)
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
     lock = Lock()
     spare: list[Workspace] = []
@@ -325,7 +356,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
 def _division(cube: Cube, budget: int, workers: int) -> tuple[int, int]:
     """Return the rows of a strip and how many strips are worked on at a time."""
     count, _, height, width = cube.shape
-    line = 3 * width * (count * BYTES_A_SAMPLE + RESULT_BYTES)
+    line = 3 * width * (4 * count + RESULT_BYTES)
     for lanes in range(workers, 0, -1):
         rows = min(budget // lanes // line, STRIP_BYTES // line) - 2 * HALO
         if rows >= FEWEST_ROWS or lanes == 1:

@@ -1,4 +1,4 @@
-"""What is known of the variance of a pixel: its noise by its light, and where its samples happened to fall."""
+"""What is known of the noise of a pixel by its light: on the sky, above it and below it."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,8 @@ import pytest
 from astrobench.kernels.integrate import integrate_samples
 from astrobench.kernels.known_noise import DARKEST, mean_variance
 from astrobench.kernels.photon_transfer import sky_excess
-from astrobench.kernels.place_scatter import place_scatter
 
 FRAMES, GAIN, READ = 20, 0.5, 3.0  # e-/ADU, ADU
-SIDE = 11
 
 
 @pytest.fixture
@@ -78,59 +76,3 @@ def test_a_dark_defect_keeps_some_variance():
         share=0.1, sky=1000.0,
     )  # fmt: skip
     assert found.variance == pytest.approx(DARKEST * 400 / FRAMES)
-
-
-def placed_means(light, frames, colour, rng):
-    """Weighted means of many dithers of a light seen at random places of the cell of a colour."""
-    x, y = rng.uniform(-1, 1, (2, 20_000, frames))
-    if colour == 1:
-        x, y = (x + y) / 2, (x - y) / 2
-    part = [np.clip((0.8 - np.abs(each)) / 0.6, 0, 1) for each in (x, y)]
-    share = np.maximum(part[0] * part[1], 1e-3)
-    return (share * light(x, y)).sum(axis=1) / share.sum(axis=1)
-
-
-LIGHTS = {
-    "slope": lambda x, y: 50 * x - 20 * y,
-    "peak": lambda x, y: 900 * np.exp(-(x**2 + y**2) / 4.2),
-    "flank": lambda x, y: 900 * np.exp(-((x + 2) ** 2 + (y - 0.5) ** 2) / 4.2),
-}
-
-
-@pytest.mark.parametrize("name", LIGHTS)
-@pytest.mark.parametrize("colour", [0, 1, 2])
-@pytest.mark.parametrize("frames", [15, 40])
-def test_place_scatter_is_that_of_many_dithers(rng, name, colour, frames):
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
-    model = np.stack([LIGHTS[name](x, y).astype(np.float32)] * 3)
-    found = scatter(np.ones((frames, 3, 1), np.float32), model)
-    assert found[colour, 0] == pytest.approx(placed_means(LIGHTS[name], frames, colour, rng).var(), rel=0.1)
-
-
-def scatter(samples, model, gate=1.0):
-    count, pixel = len(samples), np.array([SIDE * (SIDE // 2) + SIDE // 2])
-    gates = np.full((SIDE, SIDE), gate, np.float32)
-    return place_scatter(
-        samples, pixel, ["GRBG"] * count, [np.eye(3)] * count, model, gates, np.ones((count, 3))
-    )
-
-
-def test_flat_light_and_missing_light_have_no_place_scatter():
-    flat = np.full((3, SIDE, SIDE), 7.0, np.float32)
-    some = np.ones((9, 3, 1), np.float32)
-    assert (scatter(some, flat) == 0).all()
-    sloped = flat + np.arange(SIDE, dtype=np.float32)
-    assert (scatter(some, sloped) > 0).all()
-    assert (scatter(some * np.nan, sloped) == 0).all()
-    sloped[:, SIDE // 2 + 2, SIDE // 2] = np.nan
-    assert (scatter(some, sloped) == 0).all()
-
-
-def test_fewer_frames_scatter_more():
-    sloped = np.tile(np.arange(SIDE, dtype=np.float32), (3, SIDE, 1))
-    samples = np.ones((30, 3, 1), np.float32)
-    many = scatter(samples, sloped)
-    samples[10:, 0] = np.nan
-    few = scatter(samples, sloped)
-    assert few[0] > 2.5 * many[0]
-    assert few[1:] == pytest.approx(many[1:])
