@@ -102,12 +102,18 @@ def centred(value: Planes, variance: Planes, mean: Planes, spread: Planes) -> tu
     -----
     `mean` is read from a stack that has noise itself: `OWN_NOISE` of the variance. It is trusted like a signal by a
     Wiener filter, t = mean^2 / (mean^2 + 4 OWN_NOISE variance): in full on stars, and hardly where it would only
-    sharpen the noise. The variance grows to 1 + `COMMON` t + `OWN_NOISE` t^2, and (1 - t)^2 of the spread is left.
+    sharpen the noise. What a small error of `mean` changes is g = d(t mean) / d(mean) = t (3 - 2 t) of it: the
+    variance grows to 1 + `COMMON` g + `OWN_NOISE` g^2. The stack that `mean` is read from has errors e by where its
+    own samples fell; with W e, what the drops leave of them, (1 - g) e + g (e - W e) is left: the spread times
+    (1 - g)^2 + `COMMON` g (1 - g) + `OWN_NOISE` g^2, for these errors have the colour of the noise.
     """
     own, common = np.float32(OWN_NOISE), np.float32(COMMON)
     with np.errstate(invalid="ignore", divide="ignore"):
         trust = np.nan_to_num(mean**2 / (mean**2 + 4 * own * variance))
-    grown = variance * (1 + common * trust + own * trust**2) + (1 - trust) ** 2 * spread
+    changed = trust * (3 - 2 * trust)
+    left = 1 - changed
+    grown = variance * (1 + changed * (common + own * changed))
+    grown += spread * (left * (left + common * changed) + own * changed**2)
     return np.asarray(value - trust * mean, np.float32), np.asarray(grown, np.float32)
 
 

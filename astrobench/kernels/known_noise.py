@@ -15,6 +15,7 @@ from astrobench.kernels.integrate import Integrated
 F64 = NDArray[np.float64]
 RANGE = 1 << 16  # pixels that a thread takes at a time
 BATCH = 2048  # touched pixels whose sums are built side by side, so that rows are read along
+DARKEST = 0.25  # of the sky's variance: a pixel with less light than a vignetted corner is a defect
 
 
 def mean_variance(
@@ -42,7 +43,9 @@ def mean_variance(
     swapped : bool
         uint16 samples are as FITS stores them.
     gain, offset, weight, floor, slope : (N,) float64
-        ``var_k = floor + slope s + (share s)^2``, s = max(value - sky, 0), in normalised units.
+        ``var_k = floor + slope s + (share max(s, 0))^2``, s = value - sky, in normalised units. Below the sky
+        there are fewer photons: without them the mean over pixels whose noise takes them below it would be
+        more than their variance. At least `DARKEST` of the floor remains.
     times : float
         The value is this many means (a sum over N frames: N).
     threads : int
@@ -122,8 +125,8 @@ def _variance_range(
     n = 0
     for p in range(begin, end):
         if coverage[p] == count and low[p] == 0 and high[p] == 0:
-            s = max(value[p] / times - sky, 0.0)
-            total = all_floor + all_slope * s + all_square * (share * s) ** 2
+            s = value[p] / times - sky
+            total = max(all_floor + all_slope * s, DARKEST * all_floor) + all_square * (share * max(s, 0.0)) ** 2
             variance[p] = total / (all_weight * all_weight) * times * times
         else:
             touched[n] = p
@@ -160,8 +163,9 @@ def _variance_range(
             if np.int64(sums[4, j]) != kept:
                 odd[p] = True
             elif sums[0, j] > 0.0:
-                s = max(value[p] / times - sky, 0.0)
-                total = sums[2, j] + sums[3, j] * s + sums[1, j] * (share * s) ** 2
+                s = value[p] / times - sky
+                total = max(sums[2, j] + sums[3, j] * s, DARKEST * sums[2, j])
+                total += sums[1, j] * (share * max(s, 0.0)) ** 2
                 variance[p] = total / (sums[0, j] * sums[0, j]) * times * times
             else:
                 variance[p] = np.nan

@@ -21,6 +21,10 @@ FIRST_BIN = 0.7  # signal in units of the sky's noise; below it the sky alone sp
 LEAST_IN_BIN = 100
 ROUNDS = 3  # of bringing samples to the centres of their pixels
 SYSTEMATIC = 0.03  # of a bin's variance: few stars share one bin's pixels
+FEWEST_POINTS = 500  # of plain sky
+MOST_SAMPLES = 1 << 16  # of plain sky: their variance has an error of 0.6 %
+MIXED = 4.0  # sigma; samples interpolated at many phases have many sigmas, and a cut at 3 loses 1 % of their variance
+MIXED_VARIANCE = 0.998929  # of a normal distribution cut there: 1 - 2 k phi(k) / (2 Phi(k) - 1)
 
 
 class Growth(NamedTuple):
@@ -48,6 +52,62 @@ class Placed(NamedTuple):
     """(N,) variance of a normalised sample on the sky [ADU^2]."""
     sky: float
     """Level of the sky in the normalised frames [ADU]."""
+
+
+def sky_excess(grid: F32, scale: F64, offset: F64, variance: F64, sky: float) -> float:
+    """Variance of samples at the level of the sky over what was measured over the whole field.
+
+    Photons make the noise of a point grow with its light, and beside their pixels samples on structure scatter by
+    where they fell: only the half of the points whose mean over the frames is nearest to the sky counts. There the
+    frames are compared with their mean. What is left of a gradient is a parabola in every frame; it is fitted and
+    taken off. Neighbours are not compared: they share noise after an interpolation.
+
+    Parameters
+    ----------
+    grid : (N, R, K) float32
+        The same points in every frame [ADU of the frame]; NaN: no data.
+    scale, offset : (N,)
+        Gain and offset of the normalisation.
+    variance : (N,)
+        Of a normalised sample, as measured over the whole field [ADU^2].
+    sky : float
+        Level of the sky in the normalised frames [ADU].
+
+    Returns
+    -------
+    float
+        1 where too few points are seen by all frames.
+    """
+    usable = np.flatnonzero(np.isfinite(variance) & (variance > 0))
+    count, rows, columns = len(usable), *grid.shape[1:]
+    if count < 2:
+        return 1.0
+    line = scale[usable].astype(np.float32)
+    flat = grid.reshape(len(grid), -1)[usable]
+    total = line @ flat + np.float32(offset[usable].sum())
+    away = np.abs(total / np.float32(count) - np.float32(sky))
+    seen = np.isfinite(away)
+    if seen.sum() < 2 * FEWEST_POINTS:
+        return 1.0
+    plain = np.flatnonzero(away <= np.median(away[seen]))
+    plain = plain[:: -(-plain.size * count // MOST_SAMPLES)]
+    some = flat[:, plain]
+    some *= line[:, None]
+    some -= some.mean(axis=0)
+    y, x = np.divmod(plain, columns)
+    y, x = y / rows - 0.5, x / columns - 0.5
+    shape = np.stack([np.ones(plain.size), x, y, x * x, x * y, y * y]).astype(np.float32)
+    some -= np.linalg.solve(shape @ shape.T, shape @ some.T).T @ shape
+    own = variance[usable]
+    some /= np.sqrt(own * (1 - 2 / count) + own.sum() / count**2).astype(np.float32)[:, None]
+    return _mixed_variance(some)
+
+
+def _mixed_variance(values: F32) -> float:
+    """Variance of values of several sigmas about 0 without outliers."""
+    square = values * values
+    near = square < np.float32(MIXED * clipped_sigma(values)) ** 2
+    return float(square[near].mean(dtype=np.float64)) / MIXED_VARIANCE if near.any() else 0.0
 
 
 def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: float | None = None) -> Growth:
@@ -85,8 +145,7 @@ def noise_growth(samples: F32, scale: F64, variance: F64, sky: float, slope: flo
     expected = variance * (1 - 2 / count) + variance.sum() / count**2
     z = ((samples - mean) / np.sqrt(expected)[:, None]).astype(np.float32)
     typical = float(np.sqrt(np.median(variance)))
-    everywhere = np.broadcast_to(signal, z.shape)
-    found = _grown(everywhere, z, typical, 1.0, (count - 1) / count)
+    found = _grown(signal, z, typical, 1.0, (count - 1) / count)
     if found is None:
         return nothing
     first, second, excess, error = found
@@ -122,7 +181,7 @@ def placed_growth(channels: Sequence[Placed], slope: float | None = None) -> Gro
         signal, z = np.broadcast_to(model - each.sky, z.shape)[good], z[good]
         typical = float(np.sqrt(np.median(variance)))
         dark = z[np.abs(signal) < FIRST_BIN * typical]
-        unit = clipped_sigma(dark) ** 2 if dark.size >= LEAST_IN_BIN else 1.0
+        unit = _mixed_variance(dark) if dark.size >= LEAST_IN_BIN else 1.0
         found = _grown(signal, z, typical, unit, float(np.nanmean(free**2)))
         if found is not None:
             found[0] *= np.mean(scale / variance)
@@ -168,16 +227,20 @@ def _mean(samples: F32) -> F32:
 
 
 def _grown(signal: F64 | F32, z: F32, typical: float, unit: float, free: float) -> F64 | None:
-    """Return mean signal, mean square, excess of the variance and its error of each bin, (4, B); None: no bin."""
+    """Return mean signal, mean square, excess of the variance and its error of each bin, (4, B); None: no bin.
+
+    signal : (P,); z : (P,) or (N, P).
+    """
     top = float(signal.max(initial=0.0))
     if top <= 2 * FIRST_BIN * typical:
         return None
     rows = []
     for low, high in pairwise(np.geomspace(FIRST_BIN * typical, top * 1.0001, BINS + 1)):
-        chosen = (signal >= low) & (signal < high)
-        n = int(chosen.sum() * free)
+        chosen = np.flatnonzero((signal >= low) & (signal < high))
+        some = z[..., chosen]
+        n = int(some.size * free)
         if n >= LEAST_IN_BIN:
-            value = clipped_sigma(z[chosen]) ** 2 / unit
+            value = _mixed_variance(some) / unit
             error = value * np.hypot(np.sqrt(2 / n), SYSTEMATIC)
             here = signal[chosen].astype(np.float64)
             rows.append((here.mean(), (here**2).mean(), value - 1, error))

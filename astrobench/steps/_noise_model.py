@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from astrobench.cube import Cube
 from astrobench.kernels.cfa import displacements
-from astrobench.kernels.photon_transfer import Growth, Placed, noise_growth, placed_growth
+from astrobench.kernels.photon_transfer import Growth, Placed, noise_growth, placed_growth, sky_excess
 from astrobench.steps._normalisation import Normalisation
 
 F64 = NDArray[np.float64]
 
 BLIND_SHARE = 0.05  # where nothing bright is there to measure it
 CERTAIN = 3.0  # standard errors
-MOST_PLACED = 60  # frames whose samples are brought to the centres of their pixels
+MOST_PLACED = 60  # frames whose samples are compared with their mean
 MOST_POINTS = 4000  # of the grid, beside the cores of stars
 
 
@@ -25,7 +25,7 @@ MOST_POINTS = 4000  # of the grid, beside the cores of stars
 class NoiseModel:
     """Variance of a normalised sample of frame k with the true level m.
 
-    ``floor[k] + slope[k] * s + (share * s)**2`` with s = max(m - sky[k], 0).
+    ``floor[k] + slope[k] * s + (share * s)**2`` with s = m - sky[k]; below the sky see `known_noise`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def noise_model(
     """
     n = normalisation
     count, channels = n.noise.shape
-    measured = n.noise**2
+    measured = _sky_variance(n)
     sky = np.tile(n.location[n.reference], (count, 1))
     if gain is not None and read_noise is not None:
         floor = n.gain**2 * ((read_noise / gain) ** 2 + np.maximum(n.location, 0) / gain)
@@ -89,7 +89,7 @@ def noise_model(
         return NoiseModel(False, blank, blank, sky, np.zeros(channels), np.full(channels, np.nan))
     floor = np.where(good, floor, np.nanmedian(np.where(good, floor, np.nan), axis=0))
     known = None if gain is None else 1.0 / gain
-    pooled = _own_growth(cube, n, known) if cube.patterns else None
+    pooled = _own_growth(cube, n, measured, known) if cube.patterns else None
     slope, share, camera = np.zeros((count, channels)), np.zeros(channels), np.full(channels, np.nan)
     for c in range(channels):
         grown = pooled or noise_growth(_pixels(n, c), n.gain[:, c], measured[:, c], n.sky(c), known)
@@ -105,9 +105,27 @@ def noise_model(
     return NoiseModel(True, floor, slope, sky, share, camera, ratio)
 
 
-def _own_growth(cube: Cube, n: Normalisation, known: float | None) -> Growth:
+def _sky_variance(n: Normalisation) -> F64:
+    """Variance of normalised samples at the level of the sky, (N, C).
+
+    The noise that the normalisation knows is that of all its points, with nebulae and the wings of stars.
+    """
+    chosen = _some(len(n.gain))
+    variance = n.noise**2
+    for c, sample in enumerate(n.samples):
+        own = variance[chosen, c]
+        variance[:, c] *= sky_excess(sample.grid[chosen], n.gain[chosen, c], n.offset[chosen, c], own, n.sky(c))
+    return variance
+
+
+def _some(count: int) -> NDArray[np.intp]:
+    """Frames spread over the night that tell enough."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_PLACED)).astype(np.intp))
+
+
+def _own_growth(cube: Cube, n: Normalisation, variance: F64, known: float | None) -> Growth:
     """Measure how the noise grows with the light where samples lie beside their pixels."""
-    chosen = np.unique(np.linspace(0, len(cube) - 1, min(len(cube), MOST_PLACED)).astype(int))
+    chosen = _some(len(cube))
     back, patterns = np.linalg.inv(cube.transforms[chosen]), [cube.patterns[k] for k in chosen]
     channels = []
     for c, sample in enumerate(n.samples):
@@ -119,7 +137,7 @@ def _own_growth(cube: Cube, n: Normalisation, known: float | None) -> Growth:
         )
         gain, offset = (v[chosen, c].astype(np.float32)[:, None, None, None] for v in (n.gain, n.offset))
         stamps = sample.cores[chosen] * gain + offset
-        channels.append(Placed(stamps, moves, n.gain[chosen, c], n.noise[chosen, c] ** 2, n.sky(c)))
+        channels.append(Placed(stamps, moves, n.gain[chosen, c], variance[chosen, c], n.sky(c)))
     return placed_growth(channels, known)
 
 

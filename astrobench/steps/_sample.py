@@ -24,8 +24,7 @@ GRID_POINTS = 16_384  # the median of as many has an error of 1 % of the noise
 GRID_BYTES = 64 * 2**20  # of the grids of all frames together
 APART = 4  # px; interpolation and nearest samples of a colour make nearer pixels share noise
 MOST_STARS = 64  # fainter ones add little
-CORE = 2  # px around a star's centre whose scatter tells the gain of the camera
-WIDE_CORE = 6  # the same where samples lie beside their pixel: their neighbours tell how the light changes
+CORE = 6  # px around a star's centre whose scatter tells how noise grows with light, on its flanks too
 FULL_UINT16 = 65535.0
 NEAR_FULL = 0.9
 
@@ -69,7 +68,6 @@ class _Plan:
     shapes: tuple[F32, ...]  # clean stamps of the same stars above their sky
     aperture: NDArray[np.bool_]
     ring: NDArray[np.bool_]
-    core: int
 
 
 def take_samples(
@@ -123,7 +121,7 @@ def _plan(cube: Cube, saturation: F64) -> _Plan:
     places = _brightest(planes, found, half)
     stamps = [stamps_at(plane, place, half) for plane, place in zip(planes, places, strict=True)]
     shapes = tuple(_above_sky(stamp, ring) for stamp in stamps)
-    return _Plan(bands, stride, places, shapes, aperture, ring, WIDE_CORE if cube.patterns else CORE)
+    return _Plan(bands, stride, places, shapes, aperture, ring)
 
 
 def _alive(cube: Cube) -> NDArray[np.intp]:
@@ -224,7 +222,7 @@ def _measure(cube: Cube, frame: int, plan: _Plan, saturation: float) -> list[tup
 def _lights(grid: F32, stamps: tuple[F32, ...], plan: _Plan, saturation: float) -> tuple[F32, F64, F32, float]:
     lights, cores, sizes = [], [], []
     half = plan.aperture.shape[0] // 2
-    core = slice(half - plan.core, half + plan.core + 1)
+    core = slice(half - CORE, half + CORE + 1)
     for band, shapes in zip(stamps, plan.shapes, strict=True):
         light, size = np.empty((len(band), 2)), np.empty(len(band))
         stamp_fluxes(np.ascontiguousarray(band), shapes, plan.aperture, plan.ring, saturation, light, size)
