@@ -357,30 +357,52 @@ def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: 
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _well_inside(u: Any, v: Any, width: int, height: int) -> tuple[int, int]:
+    """First and last of the positions of a row that surely have all their nearest pixels; they lie on a line."""
+    begin, end = 0, u.size
+    last = u.size - 1
+    for at, size in ((u, width), (v, height)):
+        step = (at[last] - at[0]) / max(last, 1)
+        low, high = 3.0 - at[0], size - 4.0 - at[0]
+        if abs(step) * last < 1e-3:
+            if low > -1e-3 or high < 1e-3:
+                return 0, 0
+            continue
+        one, two = low / step, high / step
+        begin = max(begin, int(np.ceil(min(max(min(one, two), 0.0), float(u.size)))))
+        end = min(end, int(min(max(max(one, two), 0.0), float(u.size))))
+    return begin, max(begin, end)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def _gather(
     raw: Any, top: int, height: int, matrix: Any, red_row: int, red_column: int, colour: int, first: int, out: Any
 ) -> None:
     width = raw.shape[1]
     flat = raw.reshape(raw.size)
     columns = out.shape[1]
-    u, v = np.empty(columns), np.empty(columns)
-    column, row = np.empty(columns), np.empty(columns)
+    u, v, column, row = np.empty(columns), np.empty(columns), np.empty(columns), np.empty(columns)
     index = np.empty(columns, np.int32)
+    is_line = matrix[2, 0] == 0.0 and matrix[2, 1] == 0.0
     for line in range(out.shape[0]):
         _row_positions(first + line, matrix, u, v)
         nearest(u, v, colour, red_row, red_column, column, row)
-        for x in range(columns):
-            inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
-            i, j = column[x], row[x]
-            i = i if i >= 0 else i + 2
-            i = i if i < width else i - 2
-            j = j if j >= 0 else j + 2
-            j = j if j < height else j - 2
-            index[x] = np.int32((j - top) * width + i) if inside else -1
+        begin, end = _well_inside(u, v, width, height) if is_line else (0, 0)
+        for x in range(begin, end):
+            index[x] = np.int32((row[x] - top) * width + column[x])
         target = out[line]
-        for x in range(columns):
-            k = index[x]
-            target[x] = np.float32(flat[np.uint64(k)]) if k >= 0 else np.float32(np.nan)
+        for x in range(begin, end):
+            target[x] = np.float32(flat[np.uint64(index[x])])
+        for some in ((0, begin), (end, columns)):
+            for x in range(some[0], some[1]):
+                inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
+                i, j = column[x], row[x]
+                i = i if i >= 0 else i + 2
+                i = i if i < width else i - 2
+                j = j if j >= 0 else j + 2
+                j = j if j < height else j - 2
+                k = np.int64((j - top) * width + i) if inside else 0
+                target[x] = np.float32(flat[np.uint64(k)]) if inside else np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

@@ -9,6 +9,7 @@ pixel, and judged by a value freed of the slope it sits on. What their places st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,7 +38,8 @@ T = TypeVar("T")
 # Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
 HALO = 13
 FEWEST_ROWS = 64
-STRIP_BYTES = 400 * 2**20  # taller strips save hardly any of what their halos cost
+STRIP_BYTES = 400 * 2**20  # of one strip
+TALLEST_ROWS = 256  # more memory costs more, for its fresh pages, than is saved on halos
 RESULTS: dict[str, type] = {
     "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
     "weight": np.float32, "lower": np.float32, "upper": np.float32,
@@ -109,18 +111,25 @@ class Window:
         flat = self.samples.reshape(*self.samples.shape[:2], -1)
         return flat if pixels.size == flat.shape[2] else flat[:, :, pixels]
 
-    def model(self, plain: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
-        """Return the light to place samples by, how much each pixel is structure, and the pixels that are."""
+    def model(
+        self, plain: NDArray[np.float32], coverage: NDArray[np.uint16]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+        """Return the light to place samples by, how much each pixel is structure, and the pixels that are.
+
+        Where the noise model judges it takes samples for outliers that only lie beside their pixel.
+        """
         model = plain.reshape(3, *self.samples.shape[2:]).copy()
         gate = cfa_sky.structure(model, stack_noise(self.plan), np.median(sample_noise(self.plan), axis=0))
         pixels = np.flatnonzero(gate > 0)
-        loose, flat = _loose(self.plan), _flat(model)
+        judgement, loose, flat = self.plan.judgement, _loose(self.plan), _flat(model)
+        few = math.inf if judgement.rule == "model" else judgement.few
+        by_model = pixels[(coverage[:, pixels] < few).any(axis=0)]
 
         def piece(some: NDArray[np.intp]) -> None:
             for c, samples in enumerate(self.at(some)):
                 flat[c, some] = loose.integrate(Strip(samples[:, None]), c)[0].value
 
-        self._each(piece, self._pieces(pixels))
+        self._each(piece, self._pieces(by_model))
         return model, gate, pixels
 
     def slope_strips(
@@ -158,7 +167,7 @@ class Window:
             whole = Strip(self.samples[c].reshape(count, 1, -1))
             rejected[c], saturated = _in_parts(self.plan, whole, c, inner, _colour(found, c), self.threads, check)
             full.append(saturated)
-        model, gate, pixels = self.model(found["value"])
+        model, gate, pixels = self.model(found["value"], found["coverage"])
         for some, saturated_there, change in self._each(
             partial(self._place, found, model, gate, inner, check), self._pieces(pixels, *inner)
         ):
@@ -300,8 +309,8 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Str
     found, _, _ = here.stack(_common_light(cube), (0, rows[1] - rows[0]), workspace)
     final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
     flat = np.array([place])
-    first = [plan.integrate(Strip(samples), c)[0].value for c, samples in enumerate(here.samples)]
-    model, gate, _ = here.model(np.stack(first))
+    first = [plan.integrate(Strip(samples), c)[0] for c, samples in enumerate(here.samples)]
+    model, gate, _ = here.model(np.stack([each.value for each in first]), np.stack([each.coverage for each in first]))
     if not gate.reshape(-1)[place] > 0:
         return plan, [Strip(samples[:, None]) for samples in here.at(flat)], final
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
@@ -361,6 +370,6 @@ def _division(cube: Cube, budget: int, workers: int) -> tuple[int, int]:
         rows = min(budget // lanes // line, STRIP_BYTES // line) - 2 * HALO
         if rows >= FEWEST_ROWS or lanes == 1:
             break
-    rows = min(max(rows, FEWEST_ROWS), height)
+    rows = min(max(rows, FEWEST_ROWS), TALLEST_ROWS, height)
     turns = -(-height // (rows * lanes))  # all threads end together
     return -(-height // (turns * lanes)), lanes
