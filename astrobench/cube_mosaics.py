@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.cube import Strip
-from astrobench.cube_store import StoredFile
+from astrobench.stored_file import StoredFile
 
 
 class Mosaics(NamedTuple):

@@ -16,65 +16,26 @@ import os
 import shutil
 import time
 import uuid
-import weakref
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.context import Context
 from astrobench.cube import Cube, Source, Strip
+from astrobench.cube_mosaics import Mosaics, MosaicSource
 from astrobench.errors import InputError, ProcessingError
 from astrobench.frames import Frames
+from astrobench.stored_file import StoredFile
 
 CACHE_BYTES = 20 * 2**30  # the cache never grows beyond this ...
 CACHE_SHARE = 0.1  # ... nor beyond this share of what the disk has free
 MOST_FILLED = 0.95  # share of the free scratch that one run may take
 LEFT_OVER_SECONDS = 86400  # a folder of a run that is gone is removed after this time
 SAMPLES, FACTS = "samples", "cube.npz"
-
-
-class StoredFile:
-    """A file of samples, read without mapping so that memory stays bounded.
-
-    The file is held open: another run that makes room in the cache does not pull it away. A folder that is
-    not kept goes with the last who holds the file, at the latest when Python ends.
-    """
-
-    def __init__(self, path: Path, *, is_kept: bool = True) -> None:
-        self.path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  closed by _leave
-        weakref.finalize(self, _leave, self._file, None if is_kept else path.parent)
-
-    def read(self, into: NDArray[Any], offset: int) -> None:
-        """Fill a contiguous array from a place in the file; safe from several threads."""
-        if self._read(into.data.cast("B"), offset) != into.nbytes:
-            raise ProcessingError(
-                f"The scratch file {self.path.name} in {self.path.parent} is shorter than it should be. "
-                "Run again: the frames are registered anew."
-            )
-
-    def _read(self, view: memoryview, offset: int) -> int:
-        """Fill a buffer from a place in the file; return how many bytes there were."""
-        done = 0
-        if hasattr(os, "preadv"):
-            while done < len(view):
-                got = os.preadv(self._file.fileno(), [view[done:]], offset + done)
-                if not got:
-                    break
-                done += got
-            return done
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(offset)
-            while done < len(view):
-                got = file.readinto(view[done:]) or 0
-                if not got:
-                    break
-                done += got
-        return done
 
 
 class PlaneSource:
@@ -249,8 +210,6 @@ def _source(file: StoredFile, facts: dict[str, NDArray[Any]]) -> Source:
     """Return what reads the samples of a stored cube."""
     if not len(facts["patterns"]):
         return PlaneSource(file, _shape(facts))
-    from astrobench.cube_mosaics import Mosaics, MosaicSource
-
     word = np.dtype(str(facts["word"]))
     mosaics = Mosaics(facts["starts"], facts["sizes"], word, facts["bad"], facts["ends"])
     patterns = [str(pattern) for pattern in facts["patterns"]]
@@ -281,12 +240,6 @@ def prune(context: Context, keep: str) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             freed += size
     return freed
-
-
-def _leave(file: IO[bytes], folder: Path | None) -> None:
-    file.close()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _shape(facts: dict[str, NDArray[Any]]) -> tuple[int, int, int, int]:

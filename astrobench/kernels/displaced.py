@@ -31,6 +31,10 @@ from astrobench.kernels.cfa import (
 # its covariance. On pure noise the sum with 1 was 1.69 to 1.86 for 6 to 60 frames.
 OWN_NOISE = 0.156
 COMMON = 0.639
+# The same for errors by where the samples fell: on a slope a sample adds in proportion to its displacement, and these
+# errors are filtered by W' along the slope and W across it, which W hardly sees.
+OWN_SPREAD = 0.389
+COMMON_SPREAD = 1.155
 
 
 def displaced(
@@ -105,7 +109,7 @@ def centred(value: Planes, variance: Planes, mean: Planes, spread: Planes) -> tu
     sharpen the noise. What a small error of `mean` changes is g = d(t mean) / d(mean) = t (3 - 2 t) of it: the
     variance grows to 1 + `COMMON` g + `OWN_NOISE` g^2. The stack that `mean` is read from has errors e by where its
     own samples fell; with W e, what the drops leave of them, (1 - g) e + g (e - W e) is left: the spread times
-    (1 - g)^2 + `COMMON` g (1 - g) + `OWN_NOISE` g^2, for these errors have the colour of the noise.
+    (1 - g)^2 + `COMMON_SPREAD` g (1 - g) + `OWN_SPREAD` g^2.
     """
     own, common = np.float32(OWN_NOISE), np.float32(COMMON)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -113,7 +117,8 @@ def centred(value: Planes, variance: Planes, mean: Planes, spread: Planes) -> tu
     changed = trust * (3 - 2 * trust)
     left = 1 - changed
     grown = variance * (1 + changed * (common + own * changed))
-    grown += spread * (left * (left + common * changed) + own * changed**2)
+    rest = left * (left + np.float32(COMMON_SPREAD) * changed) + np.float32(OWN_SPREAD) * changed**2
+    grown += spread * rest
     return np.asarray(value - trust * mean, np.float32), np.asarray(grown, np.float32)
 
 
