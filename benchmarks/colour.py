@@ -27,7 +27,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from astrobench.kernels import cfa, cfa_sky, dither
+from astrobench.kernels import cfa, cfa_place, cfa_sky, dither
 from astrobench.kernels.debayer import debayer
 from astrobench.kernels.displaced import centred, displaced
 from astrobench.kernels.integrate import integrate_samples
@@ -118,7 +118,7 @@ def own_pixels(field: Field) -> Planes:
         model = data.reshape(3, *SHAPE)
         steep = cfa_sky.steepness(model, pixels)
         placed = [
-            cfa.place(s, pixels, PATTERN, m, model, gate, steep, noise=[SIGMA] * 3)
+            cfa_place.place(s, pixels, PATTERN, m, model, gate, steep, noise=[SIGMA] * 3)
             for s, m in zip(samples, field.matrices, strict=True)
         ]
         judged, share = (np.stack([p[k] for p in placed]) for k in range(2))

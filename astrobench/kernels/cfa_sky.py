@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from astrobench.kernels.cfa import FAST, Matrix, Pixels, Planes, _address, _apply, red_at
+from astrobench.kernels.cfa import FAST, Matrix, Pixels, Planes, address, project, red_at
 
 SLOPE = (3.0, 6.0)  # range of the smoothed model over 3 x 3 pixels [sigma]: structure begins, and is full
 SAMPLE_SLOPE = 0.25  # of a sample's noise is the least sigma for that: a lower slope misleads no judgement
@@ -92,15 +92,15 @@ def common_light(
     x, y = np.floor(x).ravel(), np.floor(y).ravel()
     same, count = np.zeros((3, 5, 5)), 0
     for matrix in matrices[:: max(1, len(matrices) // 16)]:
-        u, v = _apply(matrix, x, y)
+        u, v = project(matrix, x, y)
         inside = (u >= 3) & (v >= 3) & (u < source_shape[1] - 3) & (v < source_shape[0] - 3)
         count += int(inside.sum())
         for colour in range(3):
-            here = _address(*_apply(matrix, x[inside], y[inside]), colour, red_row, red_column)
+            here = address(*project(matrix, x[inside], y[inside]), colour, red_row, red_column)
             for j in range(5):
                 for i in range(5):
-                    there = _apply(matrix, x[inside] + i - 2, y[inside] + j - 2)
-                    same[colour, j, i] += (here == _address(*there, colour, red_row, red_column)).sum()
+                    there = project(matrix, x[inside] + i - 2, y[inside] + j - 2)
+                    same[colour, j, i] += (here == address(*there, colour, red_row, red_column)).sum()
     return same / max(count, 1)
 
 

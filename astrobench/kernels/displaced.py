@@ -13,18 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from astrobench.kernels.cfa import (
-    BATCH,
-    FAST,
-    PIXFRAC,
-    Matrix,
-    Pixels,
-    Planes,
-    checked,
-    drops,
-    red_at,
-    rows_and_columns,
-)
+from astrobench.kernels.cfa import FAST, Matrix, Pixels, Planes, checked, red_at
+from astrobench.kernels.cfa_place import BATCH, PIXFRAC, drops, rows_and_columns
 
 # For many drops of 1 px at random places, W = sinc^2(f) along each axis, a step of back-projection turns the filter W
 # into W (2 - W). Integrals over f in two dimensions: the variance of the noise of W (1 - W) over that of W, and twice
@@ -56,7 +46,7 @@ def displaced(
     samples : array (3, N, P) float32
         Gathered samples at `pixels`; only where they are missing matters.
     pixels, gate, pixfrac, origin
-        As for `cfa.place`.
+        As for `cfa_place.place`.
     patterns, matrices
         Of every frame.
     model : array (3, h, w) float32

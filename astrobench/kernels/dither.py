@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from astrobench.kernels.cfa import Matrix, _apply
+from astrobench.kernels.cfa import Matrix, project
 
 MOST_ALIASING = 0.8  # dither leaves this much of one frame's colour aliasing at most
 FEWEST_FRAMES = 5
@@ -35,7 +35,7 @@ def aliasing(
     """
     x, y = np.meshgrid(np.linspace(0, out_shape[1] - 1, 5), np.linspace(0, out_shape[0] - 1, 5))
     weight = np.ones(len(matrices)) if weights is None else np.asarray(weights, np.float64)
-    places = np.stack([np.stack(_apply(m, x.ravel(), y.ravel())) for m in matrices])
+    places = np.stack([np.stack(project(m, x.ravel(), y.ravel())) for m in matrices])
     left = []
     for f in ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5)):
         phase = np.exp(2j * np.pi * (f[0] * places[:, 0] + f[1] * places[:, 1]))

@@ -332,7 +332,7 @@ class _Memory:
         }
 
 
-def _flatten(array: Array) -> tuple[Array, int]:
+def flat_rows(array: Array) -> tuple[Array, int]:
     """Return a flat view over all rows and the distance between rows in samples; copies only odd layouts."""
     size = array.itemsize
     plain = array.strides[1] == size and array.strides[0] >= 0 and array.strides[0] % size == 0
@@ -347,13 +347,13 @@ def _flatten(array: Array) -> tuple[Array, int]:
 def _data(samples: Array, swapped: bool) -> Samples:
     no_floats, no_words = np.zeros(1, np.float32), np.zeros(1, np.uint16)
     if swapped and samples.dtype.kind in "iu" and samples.itemsize == 2:
-        flat, step = _flatten(np.asarray(samples).view(np.uint16))
+        flat, step = flat_rows(np.asarray(samples).view(np.uint16))
         return Samples(UINT16_FITS, no_floats, flat, step)
     if samples.dtype == np.uint16 and samples.dtype.isnative and not swapped:
-        flat, step = _flatten(np.asarray(samples))
+        flat, step = flat_rows(np.asarray(samples))
         return Samples(UINT16, no_floats, flat, step)
     if samples.dtype == np.float32 and samples.dtype.isnative and not swapped:
-        flat, step = _flatten(np.asarray(samples))
+        flat, step = flat_rows(np.asarray(samples))
         return Samples(FLOAT32, flat, no_words, step)
     raise ValueError(f"samples are {samples.dtype}; float32 or uint16 is needed (16-bit integers if swapped)")
 
@@ -363,7 +363,7 @@ def _plane(name: str, given: Array | None, shape: tuple[int, ...]) -> tuple[Arra
         return np.zeros(1, np.float32), 0
     if given.shape != shape or given.dtype != np.float32:
         raise ValueError(f"{name} is {given.dtype} {given.shape}; float32 {shape} is needed")
-    return _flatten(np.asarray(given))
+    return flat_rows(np.asarray(given))
 
 
 def allocate(frames: int, pixels: int) -> Integrated:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from astrobench.kernels.integrate import Integrated
+from astrobench.kernels.integrate import Integrated, flat_rows
 
 F64 = NDArray[np.float64]
 RANGE = 1 << 16  # pixels that a thread takes at a time
@@ -60,15 +60,16 @@ def mean_variance(
     frames = (*line, wide, floor.astype(float), slope.astype(float))
     is_float = samples.dtype == np.float32
     # one compiled function for both: the array that does not apply is empty
-    floats = samples if is_float else np.empty((0, 0), np.float32)
-    words = np.empty((0, 0), np.uint16) if is_float else samples.view(np.uint16)
+    flat, step = flat_rows(samples if is_float else samples.view(np.uint16))
+    floats = flat if is_float else np.empty(0, np.float32)
+    words = np.empty(0, np.uint16) if is_float else flat
     pixels = samples.shape[1]
     odd = np.zeros(pixels, np.bool_)
 
     def work(begin: int) -> None:
         end = min(begin + RANGE, pixels)
         _variance_range(
-            floats, words, swapped, begin, end, *frames, float(share), float(sky), float(times), found.value,
+            floats, words, step, swapped, begin, end, *frames, float(share), float(sky), float(times), found.value,
             found.coverage, found.low, found.high, found.lower, found.upper, found.variance, odd,
         )  # fmt: skip
 
@@ -89,6 +90,7 @@ def _for_each(work: Callable[[int], None], begins: range, threads: int) -> None:
 def _variance_range(
     floats: NDArray[np.float32],
     words: NDArray[np.uint16],
+    step: int,
     swapped: bool,
     begin: int,
     end: int,
@@ -141,9 +143,9 @@ def _variance_range(
             for i in range(start, stop):
                 p = touched[i]
                 if is_float:
-                    x = floats[k, p]
+                    x = floats[k * step + p]
                 else:
-                    word = words[k, p]
+                    word = words[k * step + p]
                     if swapped:
                         word = np.uint16((word >> 8) | (word << 8)) ^ np.uint16(0x8000)
                     x = np.float32(word)

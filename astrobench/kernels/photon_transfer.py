@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from astrobench.kernels.cfa import interpolate
+from astrobench.kernels.cfa_place import interpolate
 from astrobench.kernels.statistics import clipped_sigma
 
 F32 = NDArray[np.float32]
@@ -239,8 +239,8 @@ def _grown(signal: F64 | F32, z: F32, typical: float, unit: float, free: float) 
         chosen = np.flatnonzero((signal >= low) & (signal < high))
         some = z[..., chosen]
         n = int(some.size * free)
-        if n >= LEAST_IN_BIN:
-            value = _mixed_variance(some) / unit
+        value = _mixed_variance(some) / unit if n >= LEAST_IN_BIN else 0.0
+        if value > 0:  # 0: equal samples tell nothing of noise
             error = value * np.hypot(np.sqrt(2 / n), SYSTEMATIC)
             here = signal[chosen].astype(np.float64)
             rows.append((here.mean(), (here**2).mean(), value - 1, error))

@@ -25,7 +25,7 @@ from astrobench.context import Context
 from astrobench.cube import Cube, Strip
 from astrobench.cube_mosaics import MosaicSource
 from astrobench.image import Image
-from astrobench.kernels import cfa, cfa_sky
+from astrobench.kernels import cfa_place, cfa_sky
 from astrobench.kernels.displaced import centred, displaced
 from astrobench.kernels.integrate import Integrated
 from astrobench.steps._integration import PIXEL_BYTES, Outputs, maps
@@ -137,7 +137,7 @@ class Window:
     ) -> list[Strip]:
         """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
         n, chosen = self.plan.normalisation, self.at(pixels)
-        shift, share = cfa.place_frames(
+        shift, share = cfa_place.place_frames(
             chosen, pixels, self.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
             sample_noise(self.plan), n.gain, n.offset, origin=self.origin,
         )  # fmt: skip

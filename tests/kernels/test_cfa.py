@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from astrobench.kernels import cfa, cfa_sky, dither
+from astrobench.kernels import cfa, cfa_place, cfa_sky, dither
 from astrobench.kernels.debayer import RED_AT
 
 SKY, SIGMA = 1000.0, 20.0
@@ -135,7 +135,7 @@ def combine(samples, share, variance):  # type: ignore[no-untyped-def]
     return value.astype(np.float32), (variance * (weight**2).sum(axis=0) / total**2).astype(np.float32)
 
 
-def stack(raws, matrices, pixfrac=cfa.PIXFRAC):  # type: ignore[no-untyped-def]
+def stack(raws, matrices, pixfrac=cfa_place.PIXFRAC):  # type: ignore[no-untyped-def]
     """The four steps without rejection."""
     cube = np.stack([cfa.gather(r, "GRBG", m, (80, 80)) for r, m in zip(raws, matrices, strict=True)])
     data, variance = combine(cube, np.ones_like(cube), SIGMA**2)
@@ -145,7 +145,7 @@ def stack(raws, matrices, pixfrac=cfa.PIXFRAC):  # type: ignore[no-untyped-def]
     steep = cfa_sky.steepness(data, pixels)
     active = np.ascontiguousarray(cube.reshape(len(cube), 3, -1)[:, :, pixels])
     placed = [
-        cfa.place(a, pixels, "GRBG", m, data, gate, steep, noise=[SIGMA] * 3, pixfrac=pixfrac)
+        cfa_place.place(a, pixels, "GRBG", m, data, gate, steep, noise=[SIGMA] * 3, pixfrac=pixfrac)
         for a, m in zip(active, matrices, strict=True)
     ]
     share = np.stack([s for _, s in placed])

@@ -9,6 +9,7 @@ from scipy import stats
 
 from astrobench.context import Context
 from astrobench.cube import Cube
+from astrobench.kernels.known_noise import DARKEST
 from astrobench.steps._rejection import lost_depth
 from astrobench.steps.stack import Stack, stacking_plan
 
@@ -114,11 +115,16 @@ def twin_value(v, w, keep, combination):
     return {"mean": mean, "sum": len(v) * mean, "min": x.min(), "max": x.max()}[combination]
 
 
-def twin_variance(value, w, keep, model):
-    floor, slope, sky, share = model
-    s = np.maximum(value - sky, 0)
-    known = floor + slope * s + (share * s) ** 2
-    return np.sum((w**2 * known)[keep]) / np.sum(w[keep]) ** 2 if keep.any() else math.nan
+def twin_variance(value, w, keep, model, rule):
+    """Below the sky there are fewer photons, down to a quarter; the rule that judges by the noise keeps the sky's."""
+    if not keep.any():
+        return math.nan
+    floor, slope, sky, share = (np.broadcast_to(each, w.shape)[keep] for each in model)
+    s, square = value - sky, w[keep] ** 2
+    lit = np.maximum(s, 0)
+    photons = np.sum(square * (floor + slope * (lit if rule == "model" else s)))
+    photons = max(photons, DARKEST * np.sum(square * floor))
+    return (photons + np.sum(square * (share * lit) ** 2)) / np.sum(w[keep]) ** 2
 
 
 LEVELS = ["none", "additive", "multiplicative", "additive+scaling", "multiplicative+scaling"]
@@ -151,7 +157,7 @@ def test_stack_agrees_with_the_definitions(rule, combination):
             expected = twin_value(v, n.weight[:, 0], keep, combination)
             assert image.data[0, y, x] == pytest.approx(expected, rel=3e-6, nan_ok=True), (level, kind, y, x)
             if combination == "mean":
-                variance = twin_variance(expected, n.weight[:, 0], keep, model)
+                variance = twin_variance(expected, n.weight[:, 0], keep, model, rule)
                 variance *= lost_depth(plan.judgement, len(v))
                 assert image.variance[0, y, x] == pytest.approx(variance, rel=1e-5, nan_ok=True)
             assert image.coverage[0, y, x] == np.isfinite(v).sum()
