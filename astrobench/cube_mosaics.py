@@ -78,44 +78,74 @@ class MosaicSource:
         -------
         for each colour one float32 array a place, NaN where there is no data
         """
+        flat = [np.broadcast_arrays(columns, rows + band[0]) for rows, columns in places]
+        x, y = (np.concatenate([each[k].ravel() for each in flat]) for k in range(2))
+        ends = np.cumsum([each[0].size for each in flat])[:-1]
+        parts = [np.split(colour, ends) for colour in self.at(x, y, np.array([frame]))[:, 0]]
+        return [[part.reshape(each[0].shape) for part, each in zip(one, flat, strict=True)] for one in parts]
+
+    def at(
+        self, x: NDArray[np.intp], y: NDArray[np.intp], frames: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
+        """Read the samples of some pixels of the grid, (3, N, P); safe from several threads."""
         from astrobench.kernels import cfa
 
-        height, width = (int(n) for n in self.mosaics.sizes[frame])
-        matrix, pattern = self.matrices[frame], self.patterns[frame]
-        top, bottom = cfa.rows_needed(matrix, band, self.width, height)
-        words = np.empty((max(1, bottom - top), width), self.mosaics.word)
-        if bottom > top:
-            self.file.read(words, int(self.mosaics.starts[frame]) + top * width * words.itemsize)
-        bad = self.mosaics.bad_between(frame, top, bottom)
-        flat = [np.broadcast_arrays(columns, rows + band[0]) for rows, columns in places]
-        x, y = (np.concatenate([each[k].ravel() for each in flat]).astype(float) for k in range(2))
-        ends = np.cumsum([each[0].size for each in flat])[:-1]
-        colours = []
-        for colour in range(3):
-            found = cfa.gather_points(words, top, height, bad, pattern, matrix, colour, x, y)
-            parts = np.split(found, ends)
-            colours.append([part.reshape(each[0].shape) for part, each in zip(parts, flat, strict=True)])
-        return colours
+        chosen = np.arange(len(self.patterns)) if frames is None else frames
+        out = np.empty((3, len(chosen), x.size), np.float32)
+        rows = (int(y.min()), int(y.max()) + 1) if y.size else (0, 1)
+        places = x.astype(np.float64), y.astype(np.float64)
+        memory = _Memory(self.mosaics.word)
+        for k, frame in enumerate(chosen):
+            found = self._rows(int(frame), rows, memory)
+            if found is None:
+                out[:, k] = np.nan
+                continue
+            raw, top = found
+            height = int(self.mosaics.sizes[frame, 0])
+            for c in range(3):
+                pattern, matrix = self.patterns[frame], self.matrices[frame]
+                cfa.gather_points(raw, top, height, pattern, matrix, c, *places, out[c, k])
+        return out
 
     def colours(self, frames: NDArray[np.intp], channels: tuple[int, ...], y0: int, out: NDArray[np.float32]) -> None:
         """Read rows from y0 of some colours of the named frames into (C, N, h, W); safe from several threads."""
         from astrobench.kernels import cfa
 
-        y1 = y0 + out.shape[2]
-        words, light = np.empty(0, self.mosaics.word), np.empty(0, np.float32)
+        memory = _Memory(self.mosaics.word)
         for k, frame in enumerate(frames):
-            height, width = (int(n) for n in self.mosaics.sizes[frame])
-            top, bottom = cfa.rows_needed(self.matrices[frame], (y0, y1), self.width, height)
-            if bottom <= top:
+            found = self._rows(int(frame), (y0, y0 + out.shape[2]), memory)
+            if found is None:
                 out[:, k] = np.nan
                 continue
-            size = (bottom - top) * width
-            if size > words.size:  # one buffer serves all frames: fresh memory costs more than reading into it
-                words, light = np.empty(size, self.mosaics.word), np.empty(size, np.float32)
-            here = words[:size]
-            self.file.read(here, int(self.mosaics.starts[frame]) + top * width * words.itemsize)
-            light[:size] = here
-            light[self.mosaics.bad_between(int(frame), top, bottom)] = np.nan
-            raw = light[:size].reshape(-1, width)
+            raw, top = found
+            height = int(self.mosaics.sizes[frame, 0])
             for c, channel in enumerate(channels):
-                cfa.gather_colour(raw, top, height, self.patterns[frame], self.matrices[frame], channel, y0, out[c, k])
+                pattern, matrix = self.patterns[frame], self.matrices[frame]
+                cfa.gather_colour(raw, top, height, pattern, matrix, channel, y0, out[c, k])
+
+    def _rows(self, frame: int, rows: tuple[int, int], memory: _Memory) -> tuple[NDArray[np.float32], int] | None:
+        """Read the rows of a mosaic that some rows of the grid need, bad pixels missing; None: it has none."""
+        from astrobench.kernels.cfa import rows_needed
+
+        height, width = (int(n) for n in self.mosaics.sizes[frame])
+        top, bottom = rows_needed(self.matrices[frame], rows, self.width, height)
+        if bottom <= top:
+            return None
+        words, light = memory.of((bottom - top) * width)
+        self.file.read(words, int(self.mosaics.starts[frame]) + top * width * words.itemsize)
+        light[:] = words
+        light[self.mosaics.bad_between(frame, top, bottom)] = np.nan
+        return light.reshape(-1, width), top
+
+
+class _Memory:
+    """One buffer for all frames that are read in turn: fresh memory costs more than reading into it."""
+
+    def __init__(self, word: np.dtype[Any]) -> None:
+        self.words, self.light = np.empty(0, word), np.empty(0, np.float32)
+
+    def of(self, size: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return room for so many samples as stored, and as float32."""
+        if size > self.words.size:
+            self.words, self.light = np.empty(size, self.words.dtype), np.empty(size, np.float32)
+        return self.words[:size], self.light[:size]

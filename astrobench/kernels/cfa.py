@@ -30,6 +30,7 @@ Planes = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 Pixels = NDArray[np.int64]
 
+AT_A_TIME = 512  # points: their coordinates stay in the nearest cache
 SAMPLE_REACH = 3  # rows; the nearest pixel of a colour lies at most 2 px away
 FAST = {"contract", "nsz"}  # keeps NaN and infinity meaningful
 
@@ -109,34 +110,20 @@ def gather_colour(
 
 
 def gather_points(
-    raw: NDArray[Any], top: int, height: int, bad: NDArray[np.int64], pattern: str, matrix: Matrix, colour: int,
-    x: NDArray[np.float64], y: NDArray[np.float64],
-) -> Planes:  # fmt: skip
-    """Return the nearest raw sample of one colour at some output pixels, (P,) float32; NaN where there is none.
+    raw: NDArray[np.float32], top: int, height: int, pattern: str, matrix: Matrix, colour: int,
+    x: NDArray[np.float64], y: NDArray[np.float64], out: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """Give some output pixels the nearest raw sample of one colour; NaN where there is none.
 
     Parameters
     ----------
     raw, top, height, pattern, matrix, colour
-        As in `gather_colour`; `raw` may hold any real numbers.
-    bad : (B,) int64
-        Sorted flat indices into `raw` of missing pixels.
+        As in `gather_colour`.
     x, y : (P,) float64
+    out : (P,) float32
+        Overwritten.
     """
-    width = raw.shape[1]
-    u, v, column, row = np.empty((4, x.size))
-    _positions(x, y, checked(matrix), u, v)
-    nearest(u, v, colour, *red_at(pattern), column, row)
-    for index, size in ((column, width), (row, height)):
-        index += 2 * (index < 0)
-        index -= 2 * (index >= size)
-    inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
-    flat = np.where(inside, (row - top) * width + column, 0).astype(np.int64)
-    if bad.size:
-        at = np.minimum(np.searchsorted(bad, flat), bad.size - 1)
-        inside &= bad[at] != flat
-    found = np.full(x.shape, np.nan, np.float32)
-    found[inside] = raw.reshape(-1)[flat[inside]]
-    return found
+    _gather_points(raw, top, height, checked(matrix), *red_at(pattern), colour, x, y, out)
 
 
 def rows_needed(matrix: Matrix, rows: tuple[int, int], width: int, height: int) -> tuple[int, int]:
@@ -254,6 +241,29 @@ def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: 
         for x in range(u.size):
             column[x] = 2 * np.floor((u[x] - left) * 0.5 + 0.5) + left
             row[x] = 2 * np.floor((v[x] - top) * 0.5 + 0.5) + top
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _gather_points(
+    raw: Any, top: int, height: int, matrix: Any, red_row: int, red_column: int, colour: int, x: Any, y: Any, out: Any
+) -> None:
+    width = raw.shape[1]
+    flat = raw.reshape(raw.size)
+    u, v, column, row = np.empty(AT_A_TIME), np.empty(AT_A_TIME), np.empty(AT_A_TIME), np.empty(AT_A_TIME)
+    for begin in range(0, x.size, AT_A_TIME):
+        count = min(AT_A_TIME, x.size - begin)
+        end = begin + count
+        _positions(x[begin:end], y[begin:end], matrix, u[:count], v[:count])
+        nearest(u[:count], v[:count], colour, red_row, red_column, column, row)
+        for k in range(count):
+            inside = u[k] >= -0.5 and u[k] < width - 0.5 and v[k] >= -0.5 and v[k] < height - 0.5
+            i, j = column[k], row[k]
+            i = i if i >= 0 else i + 2
+            i = i if i < width else i - 2
+            j = j if j >= 0 else j + 2
+            j = j if j < height else j - 2
+            index = np.int64((j - top) * width + i) if inside else 0
+            out[begin + k] = flat[np.uint64(index)] if inside else np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any, TypeVar
@@ -38,14 +38,15 @@ T = TypeVar("T")
 # Rows beyond a strip that decide about it: light at a sample's place 4 px, twice, structure 4 px, the evening 1 px.
 HALO = 13
 FEWEST_ROWS = 64
-STRIP_BYTES = 400 * 2**20  # of one strip
-TALLEST_ROWS = 256  # more memory costs more, for its fresh pages, than is saved on halos
+TALLEST_ROWS = 512  # more memory costs more, for its fresh pages, than is saved on halos
+BLOCK_ROWS = 24  # few enough for the caches, enough to be worth a call for every frame
+PLACING = 6  # arrays as large as the samples of a piece on structure
 RESULTS: dict[str, type] = {
     "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
     "weight": np.float32, "lower": np.float32, "upper": np.float32,
 }  # fmt: skip
 RESULT_BYTES = 48  # a pixel's results, the model and the gate of structure, and what is smoothed
-PIECE_BYTES = 4 * 2**20  # samples on structure that are placed at a time
+PIECE_BYTES = 8 * 2**20  # samples on structure that are placed at a time
 FEWEST_PIXELS = 512
 # Part of a star's light by which samples up to 1.4 px beside their pixel differ: 0.2 to 0.4 for FWHM 2.5 to 3.5 px.
 UNPLACED_SHARE = 0.4
@@ -74,42 +75,81 @@ def stack_noise(plan: Plan) -> NDArray[np.float64]:
 class Workspace:
     """Memory for the strips of one thread, kept from strip to strip: fresh pages cost as much as the sums.
 
-    samples : (3, N, h, w) float32 and the results of each colour, of at most `pixels` pixels.
+    samples : (3, N, rows, w) float32 of a block; results : (3, P) of each colour, of at most `pixels` pixels.
     """
 
-    def __init__(self, frames: int, pixels: int) -> None:
-        self.frames = frames
-        self._samples = np.empty(3 * frames * pixels, np.float32)
+    def __init__(self, frames: int, width: int, pixels: int) -> None:
+        self.frames, self.width = frames, width
+        self._samples = np.empty(3 * frames * BLOCK_ROWS * width, np.float32)
         self._results: dict[str, NDArray[Any]] = {name: np.empty(3 * pixels, kind) for name, kind in RESULTS.items()}
 
-    def samples(self, rows: int, width: int) -> NDArray[np.float32]:
-        """Return the place of the samples of a strip."""
-        return self._samples[: 3 * self.frames * rows * width].reshape(3, self.frames, rows, width)
+    def samples(self, rows: int) -> NDArray[np.float32]:
+        """Return the place of the samples of a block."""
+        return self._samples[: 3 * self.frames * rows * self.width].reshape(3, self.frames, rows, self.width)
 
     def results(self, pixels: int) -> dict[str, NDArray[Any]]:
-        """Return the place of the results of a strip, (3, P) each."""
+        """Return the place of the results of a strip."""
         return {name: flat[: 3 * pixels].reshape(3, pixels) for name, flat in self._results.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A rectangle of a cube and what its samples are used for.
+    """Rows top..bottom of a cube, and how they are stacked; pixels are counted from the first of them."""
 
-    samples : (3, N, h, w) float32; origin : column and row of the grid where it begins; matrices : (N, 3, 3) from
-    pixels of the grid to those of the frames.
-    """
-
-    samples: NDArray[np.float32]
-    origin: tuple[int, int]
-    matrices: NDArray[np.float64]
-    patterns: tuple[str, ...]
+    cube: Cube
     plan: Plan
+    top: int
+    bottom: int
     threads: int = 1
 
-    def at(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.cube.shape[3]
+
+    @cached_property
+    def matrices(self) -> NDArray[np.float64]:
+        """From pixels of the grid to those of the frames, (N, 3, 3)."""
+        return np.asarray(np.linalg.inv(self.cube.transforms), np.float64)
+
+    def at(self, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the samples of some pixels, (3, N, P)."""
-        flat = self.samples.reshape(*self.samples.shape[:2], -1)
-        return flat if pixels.size == flat.shape[2] else flat[:, :, pixels]
+        if isinstance(self.cube.source, MosaicSource):
+            y, x = np.divmod(pixels, self.shape[1])
+            return self.cube.source.at(x, y + self.top)
+        rows = [self.cube.strip(c, self.top, self.bottom).samples.reshape(len(self.cube), -1) for c in range(3)]
+        return np.stack([colour[:, pixels] for colour in rows])
+
+    def plain(
+        self, found: dict[str, NDArray[Any]], inner: tuple[int, int], workspace: Workspace, check: Check | None
+    ) -> tuple[list[NDArray[np.intp]], NDArray[np.int64]]:
+        """Stack all pixels as if it did not matter where their samples fell, block by block within the caches.
+
+        Returns the saturated pixels of each colour, and what is rejected of each frame in rows inner[0]..inner[1].
+        """
+        count, width = len(self.cube), self.shape[1]
+        full: list[list[NDArray[np.intp]]] = [[], [], []]
+        rejected = np.zeros((3, count), np.int64)
+        for first, last in pairwise((0, *inner, self.shape[0])):
+            for begin in range(first, last, BLOCK_ROWS):
+                end = min(begin + BLOCK_ROWS, last)
+                samples = workspace.samples(end - begin)
+                self._read(self.top + begin, samples)
+                for c in range(3):
+                    place = {name: plane[c, begin * width : end * width] for name, plane in found.items()}
+                    out = Integrated(**place, rejected=np.zeros(count, np.int64))
+                    _, saturated = self.plan.integrate(Strip(samples[c]), c, self.threads, check, out)
+                    full[c].append(saturated + begin * width)
+                    rejected[c] += out.rejected if first == inner[0] else 0
+        return [np.concatenate(each) for each in full], rejected
+
+    def _read(self, y0: int, out: NDArray[np.float32]) -> None:
+        """Read rows from y0 of all colours of all frames into (3, N, h, W)."""
+        if isinstance(self.cube.source, MosaicSource):
+            self.cube.source.colours(np.arange(len(self.cube)), (0, 1, 2), y0, out)
+            return
+        for channel in range(3):
+            out[channel] = self.cube.strip(channel, y0, y0 + out.shape[2]).samples
 
     def model(
         self, plain: NDArray[np.float32], coverage: NDArray[np.uint16]
@@ -118,7 +158,7 @@ class Window:
 
         Where the noise model judges it takes samples for outliers that only lie beside their pixel.
         """
-        model = plain.reshape(3, *self.samples.shape[2:]).copy()
+        model = plain.reshape(3, *self.shape).copy()
         gate = cfa_sky.structure(model, stack_noise(self.plan), np.median(sample_noise(self.plan), axis=0))
         pixels = np.flatnonzero(gate > 0)
         judgement, loose, flat = self.plan.judgement, _loose(self.plan), _flat(model)
@@ -138,8 +178,8 @@ class Window:
         """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
         n, chosen = self.plan.normalisation, self.at(pixels)
         shift, share = cfa_place.place_frames(
-            chosen, pixels, self.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
-            sample_noise(self.plan), n.gain, n.offset, origin=self.origin,
+            chosen, pixels, self.cube.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
+            sample_noise(self.plan), n.gain, n.offset, origin=(0, self.top),
         )  # fmt: skip
         return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
 
@@ -159,14 +199,10 @@ class Window:
         rejected : (3, N) int64
             Rejected samples of each frame in the given rows only.
         """
-        count, height, width = self.samples.shape[1:]
+        height, width = self.shape
         inner = rows[0] * width, rows[1] * width
         found = workspace.results(height * width)
-        full, rejected = [], np.zeros((3, count), np.int64)
-        for c in range(3):
-            whole = Strip(self.samples[c].reshape(count, 1, -1))
-            rejected[c], saturated = _in_parts(self.plan, whole, c, inner, _colour(found, c), self.threads, check)
-            full.append(saturated)
+        full, rejected = self.plain(found, rows, workspace, check)
         model, gate, pixels = self.model(found["value"], found["coverage"])
         for some, saturated_there, change in self._each(
             partial(self._place, found, model, gate, inner, check), self._pieces(pixels, *inner)
@@ -195,7 +231,7 @@ class Window:
             check()
         slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
         is_counted = inner[0] <= some[0] < inner[1]
-        full, change = [], np.zeros((3, self.samples.shape[1]), np.int64)
+        full, change = [], np.zeros((3, len(self.cube)), np.int64)
         for c, strip in enumerate(self.slope_strips(model, gate, some)):
             anew, saturated = slope.integrate(strip, c)
             if is_counted:
@@ -216,12 +252,14 @@ class Window:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return value and variance of some pixels on structure, freed of where their samples fell."""
         weight = self.plan.normalisation.weight
-        moved = displaced(self.at(some), some, self.patterns, self.matrices, sharp, gate, weight, origin=self.origin)
+        moved = displaced(
+            self.at(some), some, self.cube.patterns, self.matrices, sharp, gate, weight, origin=(0, self.top)
+        )
         return centred(_flat(sharp)[:, some], _flat(variance)[:, some], *moved)
 
     def _pieces(self, pixels: NDArray[np.intp], *cuts: int) -> list[NDArray[np.intp]]:
         """Divide ascending pixels so that what is made of the samples of a piece stays small, and at some pixels."""
-        size = max(FEWEST_PIXELS, PIECE_BYTES // (12 * self.samples.shape[1]))
+        size = max(FEWEST_PIXELS, PIECE_BYTES // (12 * len(self.cube)))
         parts = np.split(pixels, np.searchsorted(pixels, cuts))
         return [part[begin : begin + size] for part in parts for begin in range(0, part.size, size)]
 
@@ -245,50 +283,6 @@ def _colour(results: dict[str, NDArray[Any]], channel: int) -> dict[str, NDArray
     return {name: planes[channel] for name, planes in results.items()}
 
 
-def _in_parts(
-    plan: Plan,
-    strip: Strip,
-    channel: int,
-    inner: tuple[int, int],
-    out: dict[str, NDArray[Any]],
-    threads: int,
-    check: Check | None,
-) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Integrate samples (N, 1, P); return what was rejected of the pixels inner[0]..inner[1], and the saturated."""
-    count, _, pixels = strip.samples.shape
-    rejected, full = np.zeros((3, count), np.int64), []
-    for k, (a, b) in enumerate(pairwise((0, *inner, pixels))):
-        samples, share, shift = (
-            each if each is None else each[:, :, a:b] for each in (strip.samples, strip.share, strip.shift)
-        )
-        piece = Strip(np.asarray(samples), share=share, shift=shift)
-        place = Integrated(**{name: plane[a:b] for name, plane in out.items()}, rejected=rejected[k])
-        full.append(plan.integrate(piece, channel, threads, check, place)[1] + a)
-    return rejected[1], np.concatenate(full)
-
-
-def window(
-    cube: Cube,
-    plan: Plan,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-    workspace: Workspace | None = None,
-    threads: int = 1,
-) -> Window:
-    """Read a rectangle of a cube of own pixels."""
-    height, width = rows[1] - rows[0], cube.shape[3]
-    samples = (workspace or Workspace(len(cube), height * width)).samples(height, width)
-    if isinstance(cube.source, MosaicSource):
-        cube.source.colours(np.arange(len(cube)), (0, 1, 2), rows[0], samples)
-    else:
-        for channel in range(3):
-            samples[channel] = cube.strip(channel, *rows).samples
-    if columns != (0, width):
-        samples = np.ascontiguousarray(samples[..., slice(*columns)])
-    back = np.asarray(np.linalg.inv(cube.transforms), np.float64)
-    return Window(samples, (columns[0], rows[0]), back, cube.patterns, plan, threads)
-
-
 def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Strip], list[tuple[float, float]]]:
     """Return how one pixel was stacked.
 
@@ -300,17 +294,17 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Str
     final : list of (float, float)
         Its value and sigma in the stack, after what follows rejection and combination.
     """
-    _, _, height, width = cube.shape
-    rows = max(0, y - HALO), min(height, y + HALO + 1)
-    columns = max(0, x - HALO), min(width, x + HALO + 1)
-    here = window(cube, plan, rows, columns)
-    place = (y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]
-    workspace = Workspace(len(cube), here.samples[0, 0].size)
-    found, _, _ = here.stack(_common_light(cube), (0, rows[1] - rows[0]), workspace)
+    height, width = cube.shape[2:]
+    here = Window(cube, plan, max(0, y - HALO), min(height, y + HALO + 1))
+    rows = here.bottom - here.top
+    place = (y - here.top) * width + x
+    workspace = Workspace(len(cube), width, rows * width)
+    found, _, _ = here.stack(_common_light(cube), (0, rows), workspace)
     final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
+    first = workspace.results(rows * width)
+    here.plain(first, (0, rows), workspace, None)
+    model, gate, _ = here.model(first["value"], first["coverage"])
     flat = np.array([place])
-    first = [plan.integrate(Strip(samples), c)[0] for c, samples in enumerate(here.samples)]
-    model, gate, _ = here.model(np.stack([each.value for each in first]), np.stack([each.coverage for each in first]))
     if not gate.reshape(-1)[place] > 0:
         return plan, [Strip(samples[:, None]) for samples in here.at(flat)], final
     slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
@@ -339,8 +333,8 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
         y1 = min(y0 + rows, height)
         top, bottom = max(0, y0 - HALO), min(height, y1 + HALO)
         with lock:
-            workspace = spare.pop() if spare else Workspace(count, (rows + 2 * HALO) * width)
-        here = window(cube, plan, (top, bottom), (0, width), workspace, max(1, context.workers // lanes))
+            workspace = spare.pop() if spare else Workspace(count, width, (rows + 2 * HALO) * width)
+        here = Window(cube, plan, top, bottom, max(1, context.workers // lanes))
         found, full, rejected = here.stack(common, (y0 - top, y1 - top), workspace, context.check_stop)
         with lock:
             for c in range(3):
@@ -365,9 +359,9 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
 def _division(cube: Cube, budget: int, workers: int) -> tuple[int, int]:
     """Return the rows of a strip and how many strips are worked on at a time."""
     count, _, height, width = cube.shape
-    line = 3 * width * (4 * count + RESULT_BYTES)
+    fixed, line = 12 * width * count * BLOCK_ROWS + PLACING * PIECE_BYTES, 3 * width * RESULT_BYTES
     for lanes in range(workers, 0, -1):
-        rows = min(budget // lanes // line, STRIP_BYTES // line) - 2 * HALO
+        rows = (budget // lanes - fixed) // line - 2 * HALO
         if rows >= FEWEST_ROWS or lanes == 1:
             break
     rows = min(max(rows, FEWEST_ROWS), TALLEST_ROWS, height)
