@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.integrate import gesd_limits
 from astrobench.kernels.reject import (
     ADEV_TO_SIGMA,
     KEEP_DEVIATION,
-    MAD_TO_SIGMA,
     WINSOR_CLAMP,
     WINSOR_PASSES,
     WINSOR_TO_SIGMA,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from astrobench.kernels.statistics import MAD_TO_SIGMA
+from astrobench.kernels.constants import MAD_TO_SIGMA
 
 F32 = NDArray[np.float32]
 Places = NDArray[np.intp]

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.statistics import clipped_sigma
 
 F32 = NDArray[np.float32]
@@ -78,7 +79,7 @@ def _ratios(ratio: F64, error: F64, rough: bool) -> tuple[F64, F64, NDArray[np.i
     spread = np.ones(len(ratio))
     for _ in range(0 if rough else PASSES):
         z = (ratio - value[:, None]) / error
-        spread = np.maximum(1.0, 1.4826 * _row_medians(np.where(good, np.abs(z), np.nan)))
+        spread = np.maximum(1.0, MAD_TO_SIGMA * _row_medians(np.where(good, np.abs(z), np.nan)))
         u = z / (BIWEIGHT * spread[:, None])
         trust = np.where(good & (np.abs(u) < 1), (1 - u * u) ** 2, 0.0)
         total = np.sum(weight * trust, axis=1)
@@ -180,7 +181,7 @@ def _slope(x: F32, y: F32) -> tuple[float, float]:
             break
         keep = np.abs(left) < 4 * sigma
     # What of the power is noise does not pull the slope: compare with a cloud of points without structure.
-    noise_power = keep.sum() * (1.4826 * float(np.median(np.abs(x)))) ** 2
+    noise_power = keep.sum() * (MAD_TO_SIGMA * float(np.median(np.abs(x)))) ** 2
     real = max(power - noise_power, 0.0)
     return (slope, sigma / np.sqrt(real)) if real > 0 else (1.0, float("inf"))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.sky_samples import MEDIAN_ERROR, sample_sky
 
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SKY_CELLS = 24  # along the shorter side
 SKY_PIXELS = 600  # a cell; the median of hundreds of cells needs no more
 SKY_PASSES = 6

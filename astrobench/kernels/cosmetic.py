@@ -8,13 +8,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
+
 Mask = NDArray[np.bool_]
 
 HOT_SIGMA, COLD_SIGMA = 7.0, 7.0  # a fainter fault is left to rejection or a dark
 # Share of a pixel's excess that its eight neighbours must show on average to be a star: one of FWHM 1.8 px
 # centred on a red pixel gives 0.30 when white and 0.15 when red and blue are 1.6 and 0.4 times green.
 STAR_SHARE = 0.1
-MAD_TO_SIGMA = 1.4826022185056018  # 1 / norm.ppf(0.75)
 
 
 def find_bad_pixels(raw: NDArray[Any], hot: float = HOT_SIGMA, cold: float = COLD_SIGMA) -> Mask:

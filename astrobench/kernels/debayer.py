@@ -8,13 +8,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
+
 Planes = NDArray[np.float32]
 Raw = NDArray[Any]  # float32 or uint16
 
 # (row, column) of red in the 2 x 2 cell
 RED_AT = {"RGGB": (0, 0), "GRBG": (0, 1), "GBRG": (1, 0), "BGGR": (1, 1)}
 METHODS = ("directional", "bilinear", "superpixel")
-MAD_TO_SIGMA = 1.4826022185056018  # 1 / norm.ppf(0.75)
 # Gradients below this many sigma of the sky count as noise. 6 instead of 0 lowers the noise of 8 x 8 means of
 # a flat sky by 3 % (red, blue) and 1 % (green), and leaves the width of a star of FWHM 1.8 px the same.
 GRADIENT_FLOOR = 6.0

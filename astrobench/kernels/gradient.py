@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.sky_samples import Samples
 
 F64 = NDArray[np.float64]
 Cells = NDArray[np.bool_]
 
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 TINY = 1e-12  # keeps a noiseless picture from dividing by zero
 ROBUST_PASSES = 12
 BIWEIGHT_REACH = 3.0  # sigma above the surface from which a sample has no say

@@ -6,7 +6,8 @@ Can the rule reject anything in a lane? The screens work in float32 about the me
 
 import numpy as np
 
-from astrobench.kernels.reject import MAD_TO_SIGMA, WINSOR_CLAMP, WINSOR_TO_SIGMA
+from astrobench.kernels.constants import MAD_TO_SIGMA
+from astrobench.kernels.reject import WINSOR_CLAMP, WINSOR_TO_SIGMA
 from astrobench.kernels.sortnet import LANES, Flags, Floats, Ints, part, pick
 
 INF = np.float32(np.inf)

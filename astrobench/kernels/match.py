@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaln
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.match_triangles import hypotheses, matrices, triangles
 from astrobench.kernels.neighbours import count_within, pairs_within
 from astrobench.kernels.transform import Model, apply, fit_transform, why_impossible
@@ -318,7 +319,7 @@ def flux_ratio(
     centre = float(np.median(log))
     for _ in range(20):
         pull = (log - centre) * root
-        spread = max(1.4826 * float(np.median(np.abs(pull))), 1e-6 * float(root.max()))
+        spread = max(MAD_TO_SIGMA * float(np.median(np.abs(pull))), 1e-6 * float(root.max()))
         share = np.clip(1 - (pull / (4.685 * spread)) ** 2, 0, None) ** 2
         previous, centre = centre, float(np.sum(share * weight * log) / np.sum(share * weight))
         if abs(centre - previous) < 1e-9:

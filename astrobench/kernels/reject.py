@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.sortnet import Doubles, Floats, Index, part
 
 NONE, SIGMA, MAD, WINSORIZED, GESD, MINMAX, PERCENTILE, MODEL = range(8)
@@ -37,7 +38,6 @@ KEEP_KNOWN = np.int64(1)  # rules whose scale does not come from the samples
 
 UNDECIDED = np.int64(-1)  # instead of a run: a tie needs the frames, fetch them and judge again
 
-MAD_TO_SIGMA = 1.482602218505602  # 1 / norm.ppf(0.75)
 ADEV_TO_SIGMA = 1.2533141373155003  # sqrt(pi / 2): mean absolute deviation to sigma
 WINSOR_CLAMP = 1.5  # Huber's c
 WINSOR_TO_SIGMA = 1.134  # sigma of a Gaussian over the standard deviation of its Winsorised samples

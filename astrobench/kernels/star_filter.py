@@ -6,11 +6,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 CLIP_SIGMA = 3.0  # registration practice: 3-sigma-clipped median per cell
 CLIP_PASSES = 3
 FEWEST_PIXELS = 8

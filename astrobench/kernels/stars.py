@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrobench.kernels import star_filter, star_shape
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.medians import median
 from astrobench.kernels.neighbours import pairs_within
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SIGMA_TO_FWHM = 2.354820  # sqrt(8 ln 2)
 SKY_BOX = 64  # [px]
 FIRST_FWHM = 3.5  # typical of small telescopes; replaced by the measured width when it is far off

@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
+
 F32 = NDArray[np.float32]
 
-MAD_TO_SIGMA = 1.4826022  # 1 / norm.ppf(0.75)
 CLIP = 3.0  # sigma
 CLIPPED_VARIANCE = (
     0.9733369  # variance of a normal distribution cut at 3 sigma: 1 - 2 k phi(k) / (2 Phi(k) - 1)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.kernels.medians import median
 
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 SHADOWS = -2.8  # PixInsight's STF and Siril's autostretch: black point in sigma of the sky
 TARGET = 0.25  # the same two: where the sky's median goes
 STRIP = 64  # rows at once: what they need stays in the cache

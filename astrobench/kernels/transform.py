@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from astrobench.kernels.constants import MAD_TO_SIGMA
+
 F64 = NDArray[np.float64]
 Model = Literal["shift", "similarity", "affine", "homography", "auto"]
 Fit = tuple[F64, float, NDArray[np.bool_]]  # matrix, rms of the inliers, inliers
@@ -131,7 +133,7 @@ def _held_out(src: F64, dst: F64, model: Model, weight: F64, inliers: NDArray[np
         matrix = _weighted(src[kept], dst[kept], model, weight[kept])
         misfit[~kept] = np.hypot(*(apply(matrix, src[~kept]) - dst[~kept]).T)
     scaled = misfit * np.sqrt(weight / weight.mean())
-    limit = TUNING * max(1.4826 * _median(scaled), SMALLEST_SCALE)
+    limit = TUNING * max(MAD_TO_SIGMA * _median(scaled), SMALLEST_SCALE)
     return float(np.sqrt(np.mean(np.minimum(scaled, limit) ** 2)))
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from astrobench.context import Context
 from astrobench.errors import ProcessingError
 from astrobench.frames import Frame, Frames
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.step import Step, param
 
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 FLOOR = 0.05  # the spread of a measure is taken as at least this share of its median
 FEWER_STARS = 0.1  # star counts vary by this share from frame to frame without any cloud
 BLURRED = 1.5  # a frame wider than this times the typical one is out of focus; below, its weight does

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from astrobench.context import Context
 from astrobench.errors import InputError, ProcessingError
 from astrobench.frames import Frame, Frames, Measures, check_pixels
+from astrobench.kernels.constants import MAD_TO_SIGMA
 from astrobench.step import Step, param
 
 NOISE_SAMPLES = 60_000  # pixels a colour that the noise is taken from: 0.5 % precision
-MAD_TO_SIGMA = 1.4826  # 1 / norm.ppf(0.75)
 RANKS = slice(2, 30)  # stars by brightness whose light tells how clear the sky was; the first may be saturated
 SHAPE_SNR = 20.0  # fainter stars read as round, whatever they are
 BLUR_VARIANCE = 0.5  # px^2 an axis that the [1 2 1] filter of the luminance adds to a star
