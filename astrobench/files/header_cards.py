@@ -37,7 +37,7 @@ def _plain(keyword: str, value: Any, comment: str) -> str | None:
         written = _value(value)
         if written is None:
             return None
-        card = f"{keyword:8}= {written}" + (f" / {comment}" if comment else "")
+        card = f"{keyword:8}= {written}" + (f" / {comment}" if comment.strip() else "")
     return f"{card:{CARD}}" if len(card) <= CARD and _PRINTABLE.fullmatch(card) else None
 
 
