@@ -40,6 +40,7 @@ HALO = 13
 FEWEST_ROWS = 64
 TALLEST_ROWS = 512  # more memory costs more, for its fresh pages, than is saved on halos
 BLOCK_ROWS = 24  # few enough for the caches, enough to be worth a call for every frame
+BLOCK_BYTES = 64 * 2**20  # of a block where turned frames ask for a taller one
 PLACING = 6  # arrays as large as the samples of a piece on structure
 RESULTS: dict[str, type] = {
     "value": np.float32, "variance": np.float32, "coverage": np.uint16, "low": np.uint16, "high": np.uint16,
@@ -75,12 +76,13 @@ def stack_noise(plan: Plan) -> NDArray[np.float64]:
 class Workspace:
     """Memory for the strips of one thread, kept from strip to strip: fresh pages cost as much as the sums.
 
-    samples : (3, N, rows, w) float32 of a block; results : (3, P) of each colour, of at most `pixels` pixels.
+    samples : (3, N, rows, w) float32 of a block of at most `block` rows; results : (3, P) of each colour, of at most
+    `pixels` pixels.
     """
 
-    def __init__(self, frames: int, width: int, pixels: int) -> None:
-        self.frames, self.width = frames, width
-        self._samples = np.empty(3 * frames * BLOCK_ROWS * width, np.float32)
+    def __init__(self, frames: int, width: int, block: int, pixels: int) -> None:
+        self.frames, self.width, self.block = frames, width, block
+        self._samples = np.empty(3 * frames * block * width, np.float32)
         self._results: dict[str, NDArray[Any]] = {name: np.empty(3 * pixels, kind) for name, kind in RESULTS.items()}
 
     def samples(self, rows: int) -> NDArray[np.float32]:
@@ -131,8 +133,8 @@ class Window:
         full: list[list[NDArray[np.intp]]] = [[], [], []]
         rejected = np.zeros((3, count), np.int64)
         for first, last in pairwise((0, *inner, self.shape[0])):
-            for begin in range(first, last, BLOCK_ROWS):
-                end = min(begin + BLOCK_ROWS, last)
+            for begin in range(first, last, workspace.block):
+                end = min(begin + workspace.block, last)
                 samples = workspace.samples(end - begin)
                 self._read(self.top + begin, samples)
                 for c in range(3):
@@ -298,7 +300,7 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Str
     here = Window(cube, plan, max(0, y - HALO), min(height, y + HALO + 1))
     rows = here.bottom - here.top
     place = (y - here.top) * width + x
-    workspace = Workspace(len(cube), width, rows * width)
+    workspace = Workspace(len(cube), width, rows, rows * width)
     found, _, _ = here.stack(_common_light(cube), (0, rows), workspace)
     final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
     first = workspace.results(rows * width)
@@ -323,7 +325,8 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     need = 3 * height * width * PIXEL_BYTES
     in_memory = need <= context.memory_budget // 2
     outputs = Outputs((3, height, width), None if in_memory else context.scratch)
-    rows, lanes = _division(cube, context.memory_budget - (need if in_memory else 0), context.workers)
+    block = block_rows(cube)
+    rows, lanes = _division(cube, block, context.memory_budget - (need if in_memory else 0), context.workers)
     common = _common_light(cube)
     sums = dict.fromkeys(("coverage", "reject_low", "reject_high", "flags"), 0.0)
     lock = Lock()
@@ -333,7 +336,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
         y1 = min(y0 + rows, height)
         top, bottom = max(0, y0 - HALO), min(height, y1 + HALO)
         with lock:
-            workspace = spare.pop() if spare else Workspace(count, width, (rows + 2 * HALO) * width)
+            workspace = spare.pop() if spare else Workspace(count, width, block, (rows + 2 * HALO) * width)
         here = Window(cube, plan, top, bottom, max(1, context.workers // lanes))
         found, full, rejected = here.stack(common, (y0 - top, y1 - top), workspace, context.check_stop)
         with lock:
@@ -356,10 +359,18 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
     return Image(planes.pop("data"), header=stack_header(cube, plan.normalisation)).replace(**planes)
 
 
-def _division(cube: Cube, budget: int, workers: int) -> tuple[int, int]:
+def block_rows(cube: Cube) -> int:
+    """Return how many rows to gather at a time: more where frames are turned, whose rows run across many of ours."""
+    count, _, height, width = cube.shape
+    back = np.linalg.inv(cube.transforms)
+    across = float(np.mean(np.abs(back[:, 1, 0]))) * width  # rows of a frame that one row of the grid crosses
+    return int(min(max(BLOCK_ROWS, min(across / 2, BLOCK_BYTES // (12 * count * width))), height))
+
+
+def _division(cube: Cube, block: int, budget: int, workers: int) -> tuple[int, int]:
     """Return the rows of a strip and how many strips are worked on at a time."""
     count, _, height, width = cube.shape
-    fixed, line = 12 * width * count * BLOCK_ROWS + PLACING * PIECE_BYTES, 3 * width * RESULT_BYTES
+    fixed, line = 12 * width * count * block + PLACING * PIECE_BYTES, 3 * width * RESULT_BYTES
     for lanes in range(workers, 0, -1):
         rows = (budget // lanes - fixed) // line - 2 * HALO
         if rows >= FEWEST_ROWS or lanes == 1:
