@@ -29,7 +29,7 @@ def turned(degrees: float, dx: float, dy: float) -> NDArray[np.float64]:
     return np.array([[c, -s, x - c * x + s * y + dx], [s, c, y - s * x - c * y + dy], [0, 0, 1]])
 
 
-def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool = False) -> Cube:
+def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool = False, tilt: float = 0.0) -> Cube:
     """Return a cube of own pixels: stars on a sky, frames turned and shifted, a cosmic ray in each."""
     rng = np.random.default_rng(seed)
     stars = rng.uniform((8, 8), (SHAPE[1] - 8, SHAPE[0] - 8), (25, 2))
@@ -43,7 +43,9 @@ def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool 
     moved = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1.0]])
     for k in range(count):
         matrix = turned(turn * (k - count / 2), *rng.uniform(-6, 6, 2))
-        u, v = (matrix[r, 0] * x + matrix[r, 1] * y + matrix[r, 2] for r in range(2))
+        matrix[2, :2] = tilt * (k - count / 2)
+        u, v, w = (matrix[r, 0] * x + matrix[r, 1] * y + matrix[r, 2] for r in range(3))
+        u, v = u / w, v / w
         raw = rng.normal(SKY, SIGMA, SHAPE)
         for (a, b), flux in zip(stars, light, strict=True):
             raw += flux[colours] * np.exp(-((u - a) ** 2 + (v - b) ** 2) / 3.4) / 10.7
@@ -121,3 +123,24 @@ def test_a_stars_light_is_not_said_to_differ_because_samples_lie_beside_their_pi
     few = Stack().apply(cube, Context(workers=1))
     bright = plain.data[1] > SKY + 20 * SIGMA
     assert np.median(few.data[1][bright] / plain.data[1][bright]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 2e-6])
+def test_stars_come_out_as_the_sky_gave_them(tilt):
+    image = Stack().apply(night(20, 6, tilt=tilt), Context(workers=1))
+    rng = np.random.default_rng(6)
+    stars = rng.uniform((8, 8), (SHAPE[1] - 8, SHAPE[0] - 8), (25, 2))
+    light = 10 ** rng.uniform(2.5, 4.3, (25, 1)) * rng.uniform(0.5, 1.5, (25, 3))
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
+    truth = np.zeros((3, *SHAPE))
+    for (a, b), flux in zip(stars, light, strict=True):
+        truth += flux[:, None, None] * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 3.4) / 10.7
+    bright = truth > 0.3 * truth.max(axis=(1, 2), keepdims=True)
+    inside = np.zeros(SHAPE, bool)
+    inside[20:-20, 20:-20] = True
+    for c in range(3):
+        some = bright[c] & inside
+        line = np.polyfit(truth[c, some], image.data[c, some], 1)
+        left = image.data[c, some] - np.polyval(line, truth[c, some])
+        assert some.sum() > 10
+        assert np.sqrt(np.mean(left**2)) < 0.03 * line[0] * truth[c].max()
