@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ class MosaicSource:
         width: int,
     ) -> None:
         self.file, self.mosaics, self.patterns, self.width = file, mosaics, patterns, width
-        self.matrices = np.linalg.inv(transforms)
+        self.matrices = np.asarray(np.linalg.inv(transforms), np.float64)  # from the grid to each mosaic
 
     def strip(self, frames: NDArray[np.intp], channel: int, y0: int, y1: int) -> Strip:
         """Read rows y0..y1 of one colour of the named frames; safe from several threads."""
@@ -94,48 +94,54 @@ class MosaicSource:
         out = np.empty((3, len(chosen), x.size), np.float32)
         rows = (int(y.min()), int(y.max()) + 1) if y.size else (0, 1)
         places = x.astype(np.float64), y.astype(np.float64)
-        memory = _Memory(self.mosaics.word)
-        for k, frame in enumerate(chosen):
-            found = self._rows(int(frame), rows, memory)
-            if found is None:
+        for k, mosaic in enumerate(self._rows(chosen, rows)):
+            if mosaic is None:
                 out[:, k] = np.nan
                 continue
-            raw, top = found
-            height = int(self.mosaics.sizes[frame, 0])
             for c in range(3):
-                pattern, matrix = self.patterns[frame], self.matrices[frame]
-                cfa.gather_points(raw, top, height, pattern, matrix, c, *places, out[c, k])
+                cfa.gather_points(*mosaic, c, *places, out[c, k])
         return out
 
     def colours(self, frames: NDArray[np.intp], channels: tuple[int, ...], y0: int, out: NDArray[np.float32]) -> None:
         """Read rows from y0 of some colours of the named frames into (C, N, h, W); safe from several threads."""
         from astrobench.kernels import cfa
 
-        memory = _Memory(self.mosaics.word)
-        for k, frame in enumerate(frames):
-            found = self._rows(int(frame), (y0, y0 + out.shape[2]), memory)
-            if found is None:
+        for k, mosaic in enumerate(self._rows(frames, (y0, y0 + out.shape[2]))):
+            if mosaic is None:
                 out[:, k] = np.nan
                 continue
-            raw, top = found
-            height = int(self.mosaics.sizes[frame, 0])
             for c, channel in enumerate(channels):
-                pattern, matrix = self.patterns[frame], self.matrices[frame]
-                cfa.gather_colour(raw, top, height, pattern, matrix, channel, y0, out[c, k])
+                cfa.gather_colour(*mosaic, channel, y0, out[c, k])
 
-    def _rows(self, frame: int, rows: tuple[int, int], memory: _Memory) -> tuple[NDArray[np.float32], int] | None:
-        """Read the rows of a mosaic that some rows of the grid need, bad pixels missing; None: it has none."""
+    def _rows(self, frames: NDArray[np.intp], rows: tuple[int, int]) -> Iterator[_Part | None]:
+        """Read in turn what some rows of the grid need of each mosaic, bad pixels missing; None: it has none.
+
+        What is read is gone when the next one is.
+        """
         from astrobench.kernels.cfa import rows_needed
 
-        height, width = (int(n) for n in self.mosaics.sizes[frame])
-        top, bottom = rows_needed(self.matrices[frame], rows, self.width, height)
-        if bottom <= top:
-            return None
-        words, light = memory.of((bottom - top) * width)
-        self.file.read(words, int(self.mosaics.starts[frame]) + top * width * words.itemsize)
-        light[:] = words
-        light[self.mosaics.bad_between(frame, top, bottom)] = np.nan
-        return light.reshape(-1, width), top
+        memory = _Memory(self.mosaics.word)
+        for frame in frames:
+            height, width = (int(n) for n in self.mosaics.sizes[frame])
+            top, bottom = rows_needed(self.matrices[frame], rows, self.width, height)
+            if bottom <= top:
+                yield None
+                continue
+            words, light = memory.of((bottom - top) * width)
+            self.file.read(words, int(self.mosaics.starts[frame]) + top * width * words.itemsize)
+            light[:] = words
+            light[self.mosaics.bad_between(int(frame), top, bottom)] = np.nan
+            yield _Part(light.reshape(-1, width), top, height, self.patterns[frame], self.matrices[frame])
+
+
+class _Part(NamedTuple):
+    """Rows of a mosaic from `top`, the height of the whole, its Bayer order, and the matrix from the grid to it."""
+
+    raw: NDArray[np.float32]
+    top: int
+    height: int
+    pattern: str
+    matrix: NDArray[np.float64]
 
 
 class _Memory:

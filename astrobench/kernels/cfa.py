@@ -244,6 +244,18 @@ def nearest(u: Any, v: Any, colour: int, red_row: int, red_column: int, column: 
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+def _sample(flat: Any, top: int, width: int, height: int, u: float, v: float, i: float, j: float) -> Any:
+    """Sample of the nearest pixel (i, j) to (u, v), at an edge of the one two pixels inside; NaN outside the frame."""
+    if not (u >= -0.5 and u < width - 0.5 and v >= -0.5 and v < height - 0.5):
+        return np.float32(np.nan)
+    i = i if i >= 0 else i + 2
+    i = i if i < width else i - 2
+    j = j if j >= 0 else j + 2
+    j = j if j < height else j - 2
+    return np.float32(flat[np.uint64(np.int64((j - top) * width + i))])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 def _gather_points(
     raw: Any, top: int, height: int, matrix: Any, red_row: int, red_column: int, colour: int, x: Any, y: Any, out: Any
 ) -> None:
@@ -256,14 +268,7 @@ def _gather_points(
         _positions(x[begin:end], y[begin:end], matrix, u[:count], v[:count])
         nearest(u[:count], v[:count], colour, red_row, red_column, column, row)
         for k in range(count):
-            inside = u[k] >= -0.5 and u[k] < width - 0.5 and v[k] >= -0.5 and v[k] < height - 0.5
-            i, j = column[k], row[k]
-            i = i if i >= 0 else i + 2
-            i = i if i < width else i - 2
-            j = j if j >= 0 else j + 2
-            j = j if j < height else j - 2
-            index = np.int64((j - top) * width + i) if inside else 0
-            out[begin + k] = flat[np.uint64(index)] if inside else np.float32(np.nan)
+            out[begin + k] = _sample(flat, top, width, height, u[k], v[k], column[k], row[k])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
@@ -305,11 +310,4 @@ def _gather(
             target[x] = np.float32(flat[np.uint64(index[x])])
         for some in ((0, begin), (end, columns)):
             for x in range(some[0], some[1]):
-                inside = u[x] >= -0.5 and u[x] < width - 0.5 and v[x] >= -0.5 and v[x] < height - 0.5
-                i, j = column[x], row[x]
-                i = i if i >= 0 else i + 2
-                i = i if i < width else i - 2
-                j = j if j >= 0 else j + 2
-                j = j if j < height else j - 2
-                k = np.int64((j - top) * width + i) if inside else 0
-                target[x] = np.float32(flat[np.uint64(k)]) if inside else np.float32(np.nan)
+                target[x] = _sample(flat, top, width, height, u[x], v[x], column[x], row[x])

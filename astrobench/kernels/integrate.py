@@ -247,7 +247,7 @@ def integrate_samples(
             result.rejected[:] += rejected
             spare.append(memory)
 
-    _share_out(work, range(0, pixels, RANGE), threads, check, stop)
+    share_out(work, range(0, pixels, RANGE), threads, check, stop)
     return result
 
 
@@ -261,15 +261,15 @@ def _wait_for_others(check: Callable[[], object] | None) -> None:
         time.sleep(PAUSE)
 
 
-def _share_out(
+def share_out(
     work: Callable[[int], None],
     begins: range,
     threads: int,
-    check: Callable[[], object] | None,
-    stop: threading.Event,
+    check: Callable[[], object] | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Run ``work`` for every begin; ``check`` runs in the calling thread after each one that is done."""
-    if threads <= 1:
+    """Run ``work`` for every begin; ``check`` runs in the calling thread, and ``stop`` is set where it raises."""
+    if threads <= 1 or len(begins) <= 1:
         for begin in begins:
             if check is not None:
                 check()
@@ -281,7 +281,8 @@ def _share_out(
                 if check is not None:
                     check()
         except BaseException:
-            stop.set()
+            if stop is not None:
+                stop.set()
             raise
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from astrobench.kernels.integrate import Integrated, flat_rows
+from astrobench.kernels.integrate import Integrated, flat_rows, share_out
 
 F64 = NDArray[np.float64]
 RANGE = 1 << 16  # pixels that a thread takes at a time
@@ -73,17 +71,8 @@ def mean_variance(
             found.coverage, found.low, found.high, found.lower, found.upper, found.variance, odd,
         )  # fmt: skip
 
-    _for_each(work, range(0, pixels, RANGE), threads)
+    share_out(work, range(0, pixels, RANGE), threads)
     return np.flatnonzero(odd)
-
-
-def _for_each(work: Callable[[int], None], begins: range, threads: int) -> None:
-    if threads <= 1 or len(begins) == 1:
-        for begin in begins:
-            work(begin)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, begins))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -13,10 +13,10 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,20 @@ class Workspace:
         return {name: flat[: 3 * pixels].reshape(3, pixels) for name, flat in self._results.items()}
 
 
+class Stacked(NamedTuple):
+    """What `Window.stack` found.
+
+    found : dict of (3, P), the fields of `Integrated`; full : saturated pixels of each colour; rejected : (3, N)
+    samples of each frame; model : (3, h, w) light by which structure was placed; gate : (h, w) what is structure.
+    """
+
+    found: dict[str, NDArray[Any]]
+    full: list[NDArray[np.intp]]
+    rejected: NDArray[np.int64]
+    model: NDArray[np.float32]
+    gate: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class Window:
     """Rows top..bottom of a cube, and how they are stacked; pixels are counted from the first of them."""
@@ -109,18 +123,15 @@ class Window:
         """Height and width."""
         return self.bottom - self.top, self.cube.shape[3]
 
-    @cached_property
-    def matrices(self) -> NDArray[np.float64]:
-        """From pixels of the grid to those of the frames, (N, 3, 3)."""
-        return np.asarray(np.linalg.inv(self.cube.transforms), np.float64)
+    @property
+    def source(self) -> MosaicSource:
+        """Where the samples lie."""
+        return _source(self.cube)
 
     def at(self, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the samples of some pixels, (3, N, P)."""
-        if isinstance(self.cube.source, MosaicSource):
-            y, x = np.divmod(pixels, self.shape[1])
-            return self.cube.source.at(x, y + self.top)
-        rows = [self.cube.strip(c, self.top, self.bottom).samples.reshape(len(self.cube), -1) for c in range(3)]
-        return np.stack([colour[:, pixels] for colour in rows])
+        y, x = np.divmod(pixels, self.shape[1])
+        return self.source.at(x, y + self.top)
 
     def plain(
         self, found: dict[str, NDArray[Any]], inner: tuple[int, int], workspace: Workspace, check: Check | None
@@ -136,7 +147,7 @@ class Window:
             for begin in range(first, last, workspace.block):
                 end = min(begin + workspace.block, last)
                 samples = workspace.samples(end - begin)
-                self._read(self.top + begin, samples)
+                self.source.colours(np.arange(count), (0, 1, 2), self.top + begin, samples)
                 for c in range(3):
                     place = {name: plane[c, begin * width : end * width] for name, plane in found.items()}
                     out = Integrated(**place, rejected=np.zeros(count, np.int64))
@@ -144,14 +155,6 @@ class Window:
                     full[c].append(saturated + begin * width)
                     rejected[c] += out.rejected if first == inner[0] else 0
         return [np.concatenate(each) for each in full], rejected
-
-    def _read(self, y0: int, out: NDArray[np.float32]) -> None:
-        """Read rows from y0 of all colours of all frames into (3, N, h, W)."""
-        if isinstance(self.cube.source, MosaicSource):
-            self.cube.source.colours(np.arange(len(self.cube)), (0, 1, 2), y0, out)
-            return
-        for channel in range(3):
-            out[channel] = self.cube.strip(channel, y0, y0 + out.shape[2]).samples
 
     def model(
         self, plain: NDArray[np.float32], coverage: NDArray[np.uint16]
@@ -180,44 +183,34 @@ class Window:
         """Return for each colour the samples of some pixels with their shares, and the shift to judge them by."""
         n, chosen = self.plan.normalisation, self.at(pixels)
         shift, share = cfa_place.place_frames(
-            chosen, pixels, self.cube.patterns, self.matrices, model, gate, cfa_sky.steepness(model, pixels),
+            chosen, pixels, self.cube.patterns, self.source.matrices, model, gate, cfa_sky.steepness(model, pixels),
             sample_noise(self.plan), n.gain, n.offset, origin=(0, self.top),
         )  # fmt: skip
         return [Strip(chosen[c, :, None], share=share[c, :, None], shift=shift[c, :, None]) for c in range(3)]
 
     def stack(
         self, common: NDArray[np.float64], rows: tuple[int, int], workspace: Workspace, check: Check | None = None
-    ) -> tuple[dict[str, NDArray[Any]], list[NDArray[np.intp]], NDArray[np.int64]]:
-        """Reject and combine.
+    ) -> Stacked:
+        """Reject and combine; rejected samples are counted in the given rows only.
 
         `common` is what neighbouring pixels of the plain stack share, see `cfa_sky.common_light`.
-
-        Returns
-        -------
-        found : dict of (3, P)
-            The fields of `Integrated`, flat.
-        full : list of (S,) int
-            Saturated pixels of each colour.
-        rejected : (3, N) int64
-            Rejected samples of each frame in the given rows only.
         """
         height, width = self.shape
         inner = rows[0] * width, rows[1] * width
         found = workspace.results(height * width)
         full, rejected = self.plain(found, rows, workspace, check)
         model, gate, pixels = self.model(found["value"], found["coverage"])
-        for some, saturated_there, change in self._each(
-            partial(self._place, found, model, gate, inner, check), self._pieces(pixels, *inner)
-        ):
+        pieces = self._pieces(pixels, *inner)
+        for some, saturated_there, change in self._each(partial(self._place, found, model, gate, inner, check), pieces):
             rejected += change
             for c in range(3):
                 full[c] = np.union1d(np.setdiff1d(full[c], some), saturated_there[c])
         sharp, variance = (found[name].reshape(3, height, width) for name in ("value", "variance"))
-        moved = self._each(partial(self._displaced, sharp, variance, gate), self._pieces(pixels))
-        for some, better in zip(self._pieces(pixels), moved, strict=True):
+        moved = self._each(partial(self._displaced, sharp, variance, gate), pieces)
+        for some, better in zip(pieces, moved, strict=True):
             found["value"][:, some], found["variance"][:, some] = better
         even, spread = cfa_sky.smooth_sky(sharp, variance, gate, common)
-        return found | {"value": _flat(even), "variance": _flat(spread)}, full, rejected
+        return Stacked(found | {"value": _flat(even), "variance": _flat(spread)}, full, rejected, model, gate)
 
     def _place(
         self,
@@ -231,7 +224,7 @@ class Window:
         """Stack some pixels on structure anew; return them, the saturated ones, and the change in what is rejected."""
         if check is not None:
             check()
-        slope = SlopePlan(*(getattr(self.plan, name) for name in Plan.__dataclass_fields__))
+        slope = _slope(self.plan)
         is_counted = inner[0] <= some[0] < inner[1]
         full, change = [], np.zeros((3, len(self.cube)), np.int64)
         for c, strip in enumerate(self.slope_strips(model, gate, some)):
@@ -255,7 +248,7 @@ class Window:
         """Return value and variance of some pixels on structure, freed of where their samples fell."""
         weight = self.plan.normalisation.weight
         moved = displaced(
-            self.at(some), some, self.cube.patterns, self.matrices, sharp, gate, weight, origin=(0, self.top)
+            self.at(some), some, self.cube.patterns, self.source.matrices, sharp, gate, weight, origin=(0, self.top)
         )
         return centred(_flat(sharp)[:, some], _flat(variance)[:, some], *moved)
 
@@ -270,6 +263,11 @@ class Window:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(work, items))
+
+
+def _slope(plan: Plan) -> SlopePlan:
+    """Return the plan that judges samples of known shares and shifts."""
+    return SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
 
 
 def _loose(plan: Plan) -> Plan:
@@ -301,22 +299,24 @@ def pixel_strips(cube: Cube, plan: Plan, x: int, y: int) -> tuple[Plan, list[Str
     rows = here.bottom - here.top
     place = (y - here.top) * width + x
     workspace = Workspace(len(cube), width, rows, rows * width)
-    found, _, _ = here.stack(_common_light(cube), (0, rows), workspace)
+    found, _, _, model, gate = here.stack(_common_light(cube), (0, rows), workspace)
     final = [(float(found["value"][c, place]), float(np.sqrt(found["variance"][c, place]))) for c in range(3)]
-    first = workspace.results(rows * width)
-    here.plain(first, (0, rows), workspace, None)
-    model, gate, _ = here.model(first["value"], first["coverage"])
     flat = np.array([place])
     if not gate.reshape(-1)[place] > 0:
         return plan, [Strip(samples[:, None]) for samples in here.at(flat)], final
-    slope = SlopePlan(*(getattr(plan, name) for name in Plan.__dataclass_fields__))
-    return slope, here.slope_strips(model, gate, flat), final
+    return _slope(plan), here.slope_strips(model, gate, flat), final
+
+
+def _source(cube: Cube) -> MosaicSource:
+    assert isinstance(cube.source, MosaicSource)  # every cube with patterns is one of mosaics
+    return cube.source
 
 
 def _common_light(cube: Cube) -> NDArray[np.float64]:
     frame = cube.frames.used[cube.reference]
-    back = list(np.linalg.inv(cube.transforms))
-    return cfa_sky.common_light(back, cube.patterns[0], cube.shape[2:], (frame.height, frame.width))
+    return cfa_sky.common_light(
+        list(_source(cube).matrices), cube.patterns[0], cube.shape[2:], (frame.height, frame.width)
+    )
 
 
 def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
@@ -338,7 +338,7 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
         with lock:
             workspace = spare.pop() if spare else Workspace(count, width, block, (rows + 2 * HALO) * width)
         here = Window(cube, plan, top, bottom, max(1, context.workers // lanes))
-        found, full, rejected = here.stack(common, (y0 - top, y1 - top), workspace, context.check_stop)
+        found, full, rejected, *_ = here.stack(common, (y0 - top, y1 - top), workspace, context.check_stop)
         with lock:
             for c in range(3):
                 for name, flat in maps(Integrated(**_colour(found, c), rejected=rejected[c]), full[c]).items():
@@ -362,8 +362,9 @@ def integrate_own_pixels(cube: Cube, plan: Plan, context: Context) -> Image:
 def block_rows(cube: Cube) -> int:
     """Return how many rows to gather at a time: more where frames are turned, whose rows run across many of ours."""
     count, _, height, width = cube.shape
-    back = np.linalg.inv(cube.transforms)
-    across = float(np.mean(np.abs(back[:, 1, 0]))) * width  # rows of a frame that one row of the grid crosses
+    across = (
+        float(np.mean(np.abs(_source(cube).matrices[:, 1, 0]))) * width
+    )  # rows of a frame that one row of the grid crosses
     return int(min(max(BLOCK_ROWS, min(across / 2, BLOCK_BYTES // (12 * count * width))), height))
 
 

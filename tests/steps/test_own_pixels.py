@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from astrobench.context import Context
 from astrobench.cube import Cube
+from astrobench.cube_mosaics import Mosaics, MosaicSource
 from astrobench.explain import EVENED, SHARED, explain
 from astrobench.frame import Frame
 from astrobench.frames import Frames
@@ -29,6 +30,17 @@ def turned(degrees: float, dx: float, dy: float) -> NDArray[np.float64]:
     return np.array([[c, -s, x - c * x + s * y + dx], [s, c, y - s * x - c * y + dy], [0, 0, 1]])
 
 
+class InMemory:
+    """What `MosaicSource` asks of a stored file."""
+
+    def __init__(self, samples: NDArray[np.float32]) -> None:
+        self.flat = samples.reshape(-1)
+
+    def read(self, into: NDArray[np.float32], offset: int) -> None:
+        first = offset // into.itemsize
+        into.reshape(-1)[:] = self.flat[first : first + into.size]
+
+
 def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool = False, tilt: float = 0.0) -> Cube:
     """Return a cube of own pixels: stars on a sky, frames turned and shifted, a cosmic ray in each."""
     rng = np.random.default_rng(seed)
@@ -40,6 +52,7 @@ def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool 
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
     grid = (SHAPE[0] + 2 * margin, SHAPE[1] + 2 * margin)
     samples, matrices = np.empty((count, 3, *grid), np.float32), np.empty((count, 3, 3))
+    mosaics = np.empty((count, *SHAPE), np.float32)
     moved = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1.0]])
     for k in range(count):
         matrix = turned(turn * (k - count / 2), *rng.uniform(-6, 6, 2))
@@ -51,15 +64,19 @@ def night(count: int, seed: int, turn: float = 1.0, margin: int = 0, full: bool 
             raw += flux[colours] * np.exp(-((u - a) ** 2 + (v - b) ** 2) / 3.4) / 10.7
         raw[tuple(rng.integers(20, 100, 2))] += 3000
         matrices[k] = moved @ matrix
-        mosaic = np.clip(raw, 0, FULL).astype(np.float32)
-        samples[k] = cfa.gather(mosaic, "GRBG", np.linalg.inv(matrices[k]), grid)
+        mosaics[k] = np.clip(raw, 0, FULL)
+        samples[k] = cfa.gather(mosaics[k], "GRBG", np.linalg.inv(matrices[k]), grid)
     frames = tuple(
         Frame(path=Path(f"{k}.fits"), kind="light", width=SHAPE[1], height=SHAPE[0], bayer="GRBG") for k in range(count)
     )
-    cube = Cube.from_array(samples)
+    cube, size = Cube.from_array(samples), mosaics[0].nbytes
+    layout = Mosaics(
+        np.arange(count + 1) * size, np.tile(SHAPE, (count, 1)), mosaics.dtype, np.empty(0, int), np.zeros(count, int)
+    )
+    patterns = ("GRBG",) * count
     return replace(
-        cube, frames=Frames(frames), transforms=matrices, patterns=("GRBG",) * count,
-        saturation=np.full(count, FULL if full else np.inf),
+        cube, source=MosaicSource(InMemory(mosaics), layout, patterns, matrices, grid[1]), frames=Frames(frames),
+        transforms=matrices, patterns=patterns, saturation=np.full(count, FULL if full else np.inf),
     )  # fmt: skip
 
 
